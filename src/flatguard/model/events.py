@@ -1,0 +1,164 @@
+"""What can happen. Each event carries ``at``: when we received it, on our clock, as an aware UTC time.
+
+The broker's own times are separate fields of what the event holds. Events never change once made.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from attrs import frozen
+
+from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.trading import Account, Contract, Order, Position, Trade
+
+
+class Hub(StrEnum):
+    """The broker's two streams."""
+
+    USER = "user"
+    MARKET = "market"
+
+
+@frozen
+class AccountChanged:
+    """The broker told us of an account: balance, or whether it may trade."""
+
+    at: datetime
+    account: Account
+
+
+@frozen
+class OrderChanged:
+    """The broker told us of an order."""
+
+    at: datetime
+    order: Order
+
+
+@frozen
+class PositionChanged:
+    """The broker told us of a position; ``size`` 0 means that it is flat."""
+
+    at: datetime
+    position: Position
+
+
+@frozen
+class TradeMade:
+    """The broker told us of a fill, perhaps again."""
+
+    at: datetime
+    trade: Trade
+
+
+@frozen
+class QuoteMoved:
+    """Parts of a quote that changed; a part that is None was not mentioned and stays as it was."""
+
+    at: datetime
+    contract_id: ContractId
+    last: Decimal | None = None
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+
+
+@frozen
+class LinkUp:
+    """A hub is connected and subscribed. For the user hub the picture is still to be read."""
+
+    at: datetime
+    hub: Hub
+
+
+@frozen
+class LinkDown:
+    """A hub is lost: what happens at the broker now is not told to us there."""
+
+    at: datetime
+    hub: Hub
+    reason: str
+
+
+@frozen
+class SnapshotTaken:
+    """A complete reading by REST, begun at ``began_at``: it replaces what we thought, but for newer events.
+
+    ``orders`` are all that are working (statuses 1, 6, 7, 8); ``trades`` those made since ``trades_since``.
+    ``broker_at`` is the time that the broker's answers carried, None if they carried none.
+    """
+
+    at: datetime
+    account_id: AccountId
+    began_at: datetime
+    broker_at: datetime | None
+    account: Account
+    positions: tuple[Position, ...]
+    orders: tuple[Order, ...]
+    trades: tuple[Trade, ...]
+    trades_since: datetime
+
+
+@frozen
+class SnapshotFailed:
+    """The picture could not be read; what we know of the account grows older."""
+
+    at: datetime
+    account_id: AccountId
+    reason: str
+
+
+@frozen
+class ContractLearned:
+    """The broker described a contract: tick size and tick value."""
+
+    at: datetime
+    contract: Contract
+
+
+@frozen
+class EventSetAside:
+    """Something arrived that could not be understood; ``raw`` is what it was. The picture must be read anew."""
+
+    at: datetime
+    hub: Hub
+    raw: str
+    reason: str
+
+
+@frozen
+class ClockReached:
+    """No event came before the moment at which something had to be judged."""
+
+    at: datetime
+
+
+Event = (
+    AccountChanged
+    | OrderChanged
+    | PositionChanged
+    | TradeMade
+    | QuoteMoved
+    | LinkUp
+    | LinkDown
+    | SnapshotTaken
+    | SnapshotFailed
+    | ContractLearned
+    | EventSetAside
+    | ClockReached
+)
+
+
+def account_of(event: Event) -> AccountId | None:
+    """Return the account that ``event`` speaks of; None for one that concerns all."""
+    match event:
+        case AccountChanged(account=account):
+            return account.id
+        case OrderChanged(order=row) | PositionChanged(position=row) | TradeMade(trade=row):
+            return row.account_id
+        case SnapshotTaken(account_id=account_id) | SnapshotFailed(account_id=account_id):
+            return account_id
+        case _:
+            return None

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -27,7 +28,7 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import Contract, find_contract
 from flatguard.simulator.exact_json import plain
-from flatguard.simulator.faults import ENDS_CONNECTIONS, KNOWN_FAULTS
+from flatguard.simulator.faults import KNOWN_FAULTS
 from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
 from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
 
@@ -72,6 +73,7 @@ def routes(gateway: Gateway) -> Iterable[Route]:
 
 
 async def _read(gateway: Gateway, name: str, request: Request) -> Body | Response:
+    await trio.lowlevel.checkpoint()
     try:
         body = parse(await request.body(), f"sim/{name}", _SCHEMAS[name])
         if (contract_id := body.get("contractId")) is not None:
@@ -144,34 +146,20 @@ async def _order(gateway: Gateway, request: Request) -> Response:
     return json_response(placed(answer).envelope())
 
 
-def start_fault(gateway: Gateway, name: str, **how: Any) -> None:
-    """Put a fault in force.
-
-    One that ends connections meets the open ones at once, and only them unless it has a duration or a count.
-    Raises ``KeyError`` for a name that is not known.
-    """
-    faults, now = gateway.world.faults, gateway.now()
-    fault = faults.start(name, now, **how)
-    if name not in ENDS_CONNECTIONS:
-        return
-    for client in list(gateway.clients):
-        if faults.strikes(name, client.hub, now) is not None:
-            client.end_by(name)
-    if fault.until is None and fault.left is None:
-        faults.end(fault)
-
-
 def _start_fault(gateway: Gateway, body: Body) -> Row:
     name = body["name"]
     if name not in KNOWN_FAULTS:
         raise _UnusableError(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
     seconds = {key: None if body[key] is None else float(body[key]) for key in ("duration_s", "delay_s")}
     probability = 1.0 if body["probability"] is None else float(body["probability"])
-    start_fault(gateway, name, target=body["target"], probability=probability, count=body["count"], **seconds)
+    gateway.world.faults.start(
+        name, gateway.now(), target=body["target"], probability=probability, count=body["count"], **seconds
+    )
     return {"name": name, "does": KNOWN_FAULTS[name]}
 
 
 async def _end_faults(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     gateway.world.faults.clear()
     return json_response({})
 
@@ -193,6 +181,7 @@ def _clock(gateway: Gateway, body: Body) -> Row:
 
 
 async def _truth(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     gateway.world.run(gateway.now())
     return json_response(truth(gateway))
 

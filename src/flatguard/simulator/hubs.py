@@ -217,6 +217,7 @@ def _token(request: HTTPConnection) -> str:
 
 
 async def _negotiate(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     entry = gateway.note_request(request.method, request.url.path)
     if gateway.tokens.user_of(_token(request), gateway.now()) is None:
         entry["outcome"]["status"] = 401
@@ -270,6 +271,7 @@ async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websoc
 
 async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
     """Read until the client leaves, falls silent or breaks the protocol; then let the writer end."""
+    await trio.lowlevel.checkpoint()
     with client.to_send:
         error = None
         try:
@@ -319,6 +321,7 @@ async def _receive(websocket: WebSocket) -> str | bytes:
 
 
 async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.Nursery) -> bool:
+    await trio.lowlevel.checkpoint()
     if request.protocol != "json":
         client.post(HandshakeRefused(f"The protocol '{request.protocol}' is not supported."))
         return False

@@ -513,6 +513,7 @@ class _NeverAnsweredError(Exception):
 
 
 async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     began = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
     try:
@@ -532,6 +533,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
 async def _answer_logged(
     gateway: Gateway, endpoint: Endpoint, request: Request, data: bytes, outcome: dict[str, Any]
 ) -> Response:
+    await trio.lowlevel.checkpoint()
     now, path, world = gateway.now(), request.url.path, gateway.world
 
     def struck(name: str) -> bool:
@@ -621,8 +623,10 @@ def _act_later(endpoint: Endpoint, call: Call, at: datetime) -> None:
 
 
 async def _wait_hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        await trio.lowlevel.checkpoint()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
 
 
 def _named_user(data: bytes) -> str:

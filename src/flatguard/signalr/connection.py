@@ -1,0 +1,244 @@
+"""The life of one connection, as a table; no I/O, no clock, either role.
+
+Two rules. Everything about states stands in this file's table; an illegal move is a failed lookup. And the
+table does not know what any message contains.
+
+``receive`` reads all that has come, so the state may be ahead of the caller who still answers the first of
+several messages. Therefore the states in which we no longer listen (they said Close, or broke the protocol)
+still let us finish what we had to say, and say Close.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+from flatguard.signalr import framing
+from flatguard.signalr.errors import LocalProtocolError, RemoteProtocolError
+from flatguard.signalr.messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HandshakeAccepted,
+    HandshakeRefused,
+    HandshakeRequest,
+    Invocation,
+    Message,
+    Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+)
+
+
+class Role(StrEnum):
+    """Which end we are."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class State(StrEnum):
+    """Where a connection stands."""
+
+    NEW = "new"
+    """Nothing has been said."""
+
+    GREETING = "greeting"
+    """The client has asked, the server has not answered."""
+
+    OPEN = "open"
+    """Both sides may say what they like."""
+
+    LEAVING = "leaving"
+    """We have said Close. What they said before they knew still counts."""
+
+    LEFT = "left"
+    """They have said Close. What follows it is dropped; we may finish, and say Close."""
+
+    FAULTY = "faulty"
+    """They sent what cannot be understood. Nothing more is read; we may finish, and say Close."""
+
+    CLOSED = "closed"
+    """Over, in good order or because the stream ended. Nothing may be sent; what still comes is dropped."""
+
+    BROKEN = "broken"
+    """A message of ours was cut short, so the next one would be misread. Nothing may be sent or received."""
+
+
+class By(Enum):
+    """Who says it."""
+
+    US = "we"
+    THEM = "they"
+
+
+Move = tuple[By, type[Message]]
+Table = dict[State, dict[Move, State]]
+
+# Ack and Sequence belong to stateful reconnection. We never ask for it, so we send neither, and pass both on.
+_SERVER_SAYS: tuple[type[Message], ...] = (Invocation, StreamItem, Completion, Ping)
+_CLIENT_SAYS: tuple[type[Message], ...] = (*_SERVER_SAYS, StreamInvocation, CancelInvocation)
+
+
+def _say(by: By, kinds: tuple[type[Message], ...], *, then: State) -> dict[Move, State]:
+    return {(by, kind): then for kind in kinds}
+
+
+TRANSITIONS: dict[Role, Table] = {
+    Role.CLIENT: {
+        State.NEW: {(By.US, HandshakeRequest): State.GREETING},
+        State.GREETING: {
+            (By.THEM, HandshakeAccepted): State.OPEN,
+            (By.THEM, HandshakeRefused): State.CLOSED,
+        },
+        State.OPEN: {
+            **_say(By.US, _CLIENT_SAYS, then=State.OPEN),
+            (By.US, Close): State.LEAVING,
+            **_say(By.THEM, (*_SERVER_SAYS, Ack, Sequence), then=State.OPEN),
+            (By.THEM, Close): State.LEFT,
+        },
+        State.LEAVING: {
+            **_say(By.THEM, (*_SERVER_SAYS, Ack, Sequence), then=State.LEAVING),
+            (By.THEM, Close): State.CLOSED,
+        },
+        State.LEFT: {**_say(By.US, _CLIENT_SAYS, then=State.LEFT), (By.US, Close): State.CLOSED},
+        State.FAULTY: {**_say(By.US, _CLIENT_SAYS, then=State.FAULTY), (By.US, Close): State.CLOSED},
+        State.CLOSED: {},
+        State.BROKEN: {},
+    },
+    Role.SERVER: {
+        State.NEW: {(By.THEM, HandshakeRequest): State.GREETING},
+        State.GREETING: {
+            (By.US, HandshakeAccepted): State.OPEN,
+            (By.US, HandshakeRefused): State.CLOSED,
+            # A client need not wait for the answer before it goes on.
+            **_say(By.THEM, (*_CLIENT_SAYS, Ack, Sequence), then=State.GREETING),
+            (By.THEM, Close): State.LEFT,
+        },
+        State.OPEN: {
+            **_say(By.US, _SERVER_SAYS, then=State.OPEN),
+            (By.US, Close): State.LEAVING,
+            **_say(By.THEM, (*_CLIENT_SAYS, Ack, Sequence), then=State.OPEN),
+            (By.THEM, Close): State.LEFT,
+        },
+        State.LEAVING: {
+            **_say(By.THEM, (*_CLIENT_SAYS, Ack, Sequence), then=State.LEAVING),
+            (By.THEM, Close): State.CLOSED,
+        },
+        State.LEFT: {
+            (By.US, HandshakeAccepted): State.LEFT,
+            (By.US, HandshakeRefused): State.CLOSED,
+            **_say(By.US, _SERVER_SAYS, then=State.LEFT),
+            (By.US, Close): State.CLOSED,
+        },
+        State.FAULTY: {
+            (By.US, HandshakeAccepted): State.FAULTY,
+            (By.US, HandshakeRefused): State.CLOSED,
+            **_say(By.US, _SERVER_SAYS, then=State.FAULTY),
+            (By.US, Close): State.CLOSED,
+        },
+        State.CLOSED: {},
+        State.BROKEN: {},
+    },
+}
+"""What may be said by whom, and where it leads. From every state, the end of the stream leads to CLOSED, a
+send cut short to BROKEN, and whatever is illegal or unreadable from them to FAULTY."""
+
+_DONE_LISTENING = frozenset({State.LEFT, State.CLOSED})
+
+DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Room for the largest first batch of market depth. ASP.NET Core grants its clients 32 KiB."""
+
+
+class Connection:
+    """One end of a connection: three verbs and a state. It neither reads nor writes; carry the text yourself.
+
+    Only LocalProtocolError and RemoteProtocolError are ever raised; the first changes nothing.
+    """
+
+    def __init__(self, role: Role, *, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
+        self.role = role
+        self._state = State.NEW
+        self._records = framing.Records(max_message_bytes)
+        self._fault = ""
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands, after all that was sent and received."""
+        return self._state
+
+    def send(self, message: Message) -> str:
+        """Return the text to put on the wire for ``message``, separator included."""
+        then = TRANSITIONS[self.role][self._state].get((By.US, type(message)))
+        if then is None:
+            raise LocalProtocolError(
+                f"a {self.role} may not send {type(message).__name__} while the connection is {self._state}"
+            )
+        text = framing.write(message)
+        self._state = then
+        return text
+
+    def receive(self, data: str | bytes) -> list[Message]:
+        """Return the messages that ``data`` completes; unknown ones are passed over.
+
+        When a record cannot be understood, the messages before it are returned, the state is FAULTY at once,
+        and the next call, whatever it brings, raises the RemoteProtocolError. Where nothing came before, it
+        is raised at once. So a driver handles what it got and then, if the state is FAULTY, calls
+        ``receive(b"")`` to learn why.
+        """
+        if self._state in _DONE_LISTENING:
+            return []
+        if self._state is State.FAULTY:
+            raise RemoteProtocolError(self._fault)
+        if self._state is State.BROKEN:
+            raise LocalProtocolError("nothing may be received after a message of ours was cut short")
+        # A lone surrogate in a str becomes bytes that fail to decode later, as they should.
+        octets = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+        messages: list[Message] = []
+        try:
+            for record in self._records.cut(octets):
+                message = self._read(record)
+                if message is not None:
+                    messages.append(message)
+                if self._state in _DONE_LISTENING:
+                    break
+        except RemoteProtocolError as error:
+            self._state, self._fault = State.FAULTY, str(error)
+            if not messages:
+                raise
+        return messages
+
+    def receive_eof(self) -> None:
+        """Take note that nothing more will come. Raises RemoteProtocolError if that cuts a message in two."""
+        if self._state is State.FAULTY:
+            raise RemoteProtocolError(self._fault)
+        if self._state in _DONE_LISTENING or self._state is State.BROKEN:
+            return
+        if self._records.rest:
+            self._state, self._fault = State.FAULTY, "the stream ended in the middle of a message"
+            raise RemoteProtocolError(self._fault)
+        self._state = State.CLOSED
+
+    def send_failed(self) -> None:
+        """Take note that what ``send`` returned may not have left whole, by an error or by cancellation."""
+        self._state = State.BROKEN
+
+    def _read(self, record: bytes) -> Message | None:
+        message: Message | None
+        if self.role is Role.SERVER:
+            if self._state is State.NEW:
+                message = framing.read_handshake_request(record)
+            else:
+                message = framing.read_as_server(record)
+        elif self._state in (State.NEW, State.GREETING):
+            message = framing.read_handshake_response(record)
+        else:
+            message = framing.read_as_client(record)
+        if message is None:
+            return None
+        then = TRANSITIONS[self.role][self._state].get((By.THEM, type(message)))
+        if then is None:
+            raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {self._state}")
+        self._state = then
+        return message

@@ -1,0 +1,410 @@
+"""Text to messages and back: cutting at the record separator, exact JSON, and what each message must hold.
+
+Every message is one JSON object followed by the byte 0x1E. A WebSocket message may carry several of them, or
+a piece of one, so bytes are collected, cut at 0x1E and decoded after cutting: that byte cannot be part of
+another UTF-8 sequence, whereas a character may well be split between two reads.
+
+The other side's mistakes fall into two kinds. What a later version of the protocol might add (unknown types,
+unknown properties) is passed over; what contradicts the protocol ends the connection with a
+RemoteProtocolError. Where the two widespread implementations disagree we accept what a careful server may
+send, and never guess at a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from decimal import Context, Decimal, InvalidOperation
+from json.encoder import encode_basestring
+from math import isfinite
+
+from flatguard.signalr.errors import LocalProtocolError, RemoteProtocolError
+from flatguard.signalr.messages import (
+    VOID,
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HandshakeAccepted,
+    HandshakeRefused,
+    HandshakeRequest,
+    HubMessage,
+    Invocation,
+    Message,
+    Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+)
+
+SEPARATOR = "\x1e"
+
+MAX_DEPTH = 64
+"""How deep JSON may nest, the message itself included: the limit that ASP.NET Core sets too."""
+
+MAX_DIGITS = 1_000
+MAX_EXPONENT = 6_144
+"""Past these a number is no price and no id, only a load: 1e999999999 turned into an int fills the memory."""
+
+Fields = dict[str, object]
+
+
+# --- Cutting ---
+
+
+class Records:
+    """Collects bytes and cuts them at the separator. ``rest`` is the piece that still lacks one."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+        self.rest = bytearray()
+
+    def cut(self, data: bytes) -> Iterator[bytes]:
+        """Yield each record that ``data`` completes, without its separator."""
+        first, *others = data.split(b"\x1e")
+        self.rest += first
+        for following in others:
+            record = bytes(self.rest)
+            self.rest = bytearray(following)
+            self._check_length(record)
+            yield record
+        self._check_length(self.rest)
+
+    def _check_length(self, record: bytes | bytearray) -> None:
+        if len(record) > self._max_message_bytes:
+            raise RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
+
+
+# --- JSON ---
+
+
+def _exact(text: str) -> Decimal:
+    # Without a context of our own, whether a hopeless number raises depends on the thread's.
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number has too many digits")
+    number = Decimal(text, _STRICT)
+    if abs(number.adjusted()) > MAX_EXPONENT:
+        raise ValueError("a number is out of all proportion")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number has too many digits")
+    return int(text)
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
+
+
+_STRICT = Context(traps=[InvalidOperation])
+_DECODER = json.JSONDecoder(parse_float=_exact, parse_int=_whole, parse_constant=_no_number)
+_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json(record: bytes) -> Fields:
+    """Decode one record, which must be an object. Numbers stay exact: int, or Decimal."""
+    try:
+        text = record.decode("utf-8")
+        fields = _DECODER.decode(text)
+    except (ValueError, InvalidOperation) as error:
+        raise RemoteProtocolError(f"a message is not JSON: {error}") from None
+    except RecursionError:
+        raise RemoteProtocolError("a message is nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise RemoteProtocolError("a message is not a JSON object")
+    if text.count("{") + text.count("[") > MAX_DEPTH and _nests_too_deeply(fields):
+        raise RemoteProtocolError("a message is nested too deeply")
+    if "\\u" in text and _HALF_OF_A_PAIR.search(text):
+        _refuse_lone_surrogates(fields)
+    return fields
+
+
+def _nests_too_deeply(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _children(parent: object) -> Iterator[object]:
+    if isinstance(parent, dict):
+        return iter(parent.values())
+    return iter(parent) if isinstance(parent, list) else iter(())
+
+
+def _refuse_lone_surrogates(fields: Fields) -> None:
+    """They pass through the JSON decoder and fail much later, in whatever encodes the text next."""
+    try:
+        write_json(fields)
+    except LocalProtocolError:
+        raise RemoteProtocolError("a message holds half of a surrogate pair") from None
+
+
+def write_json(value: object) -> str:
+    """Encode a plain JSON value. A Decimal is written with its own digits, never by way of a float."""
+    try:
+        text = _json(value, MAX_DEPTH)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise LocalProtocolError("half of a surrogate pair cannot be written") from None
+    except ValueError as error:
+        raise LocalProtocolError(f"cannot be written as JSON: {error}") from None
+    return text
+
+
+def _json(value: object, levels: int) -> str:
+    if value is None:
+        return "null"
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is not a number")
+        return str(value)
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value} is not a number")
+        return float.__repr__(value)
+    if levels == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(value, list | tuple):
+        return "[" + ",".join([_json(item, levels - 1) for item in value]) + "]"
+    if isinstance(value, dict):
+        pairs = [_key(key) + ":" + _json(item, levels - 1) for key, item in value.items()]
+        return "{" + ",".join(pairs) + "}"
+    raise ValueError(f"no JSON stands for {type(value).__name__}")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"a key is {type(key).__name__}, not text")
+    return encode_basestring(key)
+
+
+# --- Reading ---
+
+
+def read_handshake_request(record: bytes) -> HandshakeRequest:
+    """Read what a client says first. Whether protocol and version will do is for the server to answer."""
+    fields = read_json(record)
+    protocol, version = fields.get("protocol"), fields.get("version")
+    if "type" in fields or not isinstance(protocol, str) or type(version) is not int:
+        raise RemoteProtocolError("expected a handshake request")
+    return HandshakeRequest(protocol, version)
+
+
+def read_handshake_response(record: bytes) -> HandshakeAccepted | HandshakeRefused:
+    """Read what a server answers to it. An ``error`` of any kind but null is a refusal."""
+    fields = read_json(record)
+    if "type" in fields:
+        raise RemoteProtocolError("expected a handshake response, not another message")
+    error = fields.get("error")
+    if error is None:
+        return HandshakeAccepted()
+    return HandshakeRefused(error if isinstance(error, str) else write_json(error))
+
+
+def read_as_client(record: bytes) -> HubMessage | None:
+    """Read a hub message from a server; None for a type that is unknown or not meant for a client."""
+    return _read(record, _FROM_SERVER)
+
+
+def read_as_server(record: bytes) -> HubMessage | None:
+    """Read a hub message from a client; None for an unknown type."""
+    return _read(record, _FROM_CLIENT)
+
+
+def _read(record: bytes, readers: dict[object, Callable[[Fields], HubMessage]]) -> HubMessage | None:
+    fields = read_json(record)
+    kind = fields.get("type")
+    if isinstance(kind, bool) or not isinstance(kind, int | Decimal):
+        raise RemoteProtocolError("a message has no numeric type")
+    reader = readers.get(kind)  # 1.0 finds what 1 finds: equal numbers have equal hashes
+    return None if reader is None else reader(fields)
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        raise RemoteProtocolError(f"{name} is missing, empty or not text")
+    return value
+
+
+def _arguments(fields: Fields) -> tuple[object, ...]:
+    value = fields.get("arguments")
+    if not isinstance(value, list):
+        raise RemoteProtocolError("arguments are missing or not a list")
+    return tuple(value)
+
+
+def _stream_ids(fields: Fields) -> tuple[str, ...]:
+    value = fields.get("streamIds", [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise RemoteProtocolError("streamIds are not a list of text")
+    return tuple(value)
+
+
+def _invocation(fields: Fields) -> Invocation:
+    return Invocation(
+        _text(fields, "target"),
+        _arguments(fields),
+        _text(fields, "invocationId") if "invocationId" in fields else None,
+        _stream_ids(fields),
+    )
+
+
+def _invocation_from_server(fields: Fields) -> Invocation:
+    # A server has no streams to upload, so whatever it writes there says nothing.
+    return _invocation({name: value for name, value in fields.items() if name != "streamIds"})
+
+
+def _stream_item(fields: Fields) -> StreamItem:
+    if "item" not in fields:
+        raise RemoteProtocolError("item is missing")
+    return StreamItem(_text(fields, "invocationId"), fields["item"])
+
+
+def _completion(fields: Fields) -> Completion:
+    invocation_id = _text(fields, "invocationId")
+    error, result = fields.get("error"), fields.get("result", VOID)
+    if error is not None and not isinstance(error, str):
+        raise RemoteProtocolError("the error of a completion is not text")
+    if error is not None and result is not VOID and result is not None:
+        raise RemoteProtocolError("a completion has both a result and an error")
+    if error:
+        return Completion(invocation_id, error=error)
+    return Completion(invocation_id, result)
+
+
+def _stream_invocation(fields: Fields) -> StreamInvocation:
+    return StreamInvocation(
+        _text(fields, "target"), _text(fields, "invocationId"), _arguments(fields), _stream_ids(fields)
+    )
+
+
+def _cancel_invocation(fields: Fields) -> CancelInvocation:
+    return CancelInvocation(_text(fields, "invocationId"))
+
+
+def _ping(fields: Fields) -> Ping:
+    return Ping()
+
+
+def _close(fields: Fields) -> Close:
+    error = fields.get("error")
+    return Close(error if isinstance(error, str) else None, fields.get("allowReconnect") is True)
+
+
+def _sequence_id(fields: Fields) -> int:
+    value = fields.get("sequenceId")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RemoteProtocolError("sequenceId is missing or not a whole number")
+    return value
+
+
+def _ack(fields: Fields) -> Ack:
+    return Ack(_sequence_id(fields))
+
+
+def _sequence(fields: Fields) -> Sequence:
+    return Sequence(_sequence_id(fields))
+
+
+_FROM_CLIENT: dict[object, Callable[[Fields], HubMessage]] = {
+    1: _invocation,
+    2: _stream_item,
+    3: _completion,
+    4: _stream_invocation,
+    5: _cancel_invocation,
+    6: _ping,
+    7: _close,
+    8: _ack,
+    9: _sequence,
+}
+_FROM_SERVER: dict[object, Callable[[Fields], HubMessage]] = {
+    1: _invocation_from_server,
+    2: _stream_item,
+    3: _completion,
+    6: _ping,
+    7: _close,
+    8: _ack,
+    9: _sequence,
+}
+
+
+# --- Writing ---
+
+
+def write(message: Message) -> str:
+    """Encode one message, with its separator. Fields that say nothing are left out, never written as null."""
+    return write_json(_fields(message)) + SEPARATOR
+
+
+def _fields(message: Message) -> Fields:
+    match message:
+        case HandshakeRequest(protocol=protocol, version=version):
+            return {"protocol": protocol, "version": version}
+        case HandshakeAccepted():
+            return {}
+        case HandshakeRefused(error=error):
+            return {"error": error}
+        case Invocation(target=target, arguments=arguments, invocation_id=id_, stream_ids=stream_ids):
+            return _call(1, id_, target, arguments, stream_ids)
+        case StreamItem(invocation_id=id_, item=item):
+            return {"type": 2, "invocationId": _said(id_), "item": item}
+        case Completion(invocation_id=id_, result=result, error=error):
+            if result is not VOID and error is not None:
+                raise LocalProtocolError("a completion has both a result and an error")
+            completion: Fields = {"type": 3, "invocationId": _said(id_)}
+            if result is not VOID:
+                completion["result"] = result
+            if error is not None:
+                completion["error"] = _said(error)
+            return completion
+        case StreamInvocation(target=target, invocation_id=id_, arguments=arguments, stream_ids=stream_ids):
+            return _call(4, id_, target, arguments, stream_ids)
+        case CancelInvocation(invocation_id=id_):
+            return {"type": 5, "invocationId": _said(id_)}
+        case Ping():
+            return {"type": 6}
+        case Close(error=error, allow_reconnect=allow_reconnect):
+            close: Fields = {"type": 7}
+            if error is not None:
+                close["error"] = error
+            if allow_reconnect:
+                close["allowReconnect"] = True
+            return close
+        case Ack(sequence_id=sequence_id):
+            return {"type": 8, "sequenceId": sequence_id}
+        case Sequence(sequence_id=sequence_id):
+            return {"type": 9, "sequenceId": sequence_id}
+
+
+def _call(
+    kind: int, id_: str | None, target: str, arguments: tuple[object, ...], stream_ids: tuple[str, ...]
+) -> Fields:
+    call: Fields = {"type": kind}
+    if id_ is not None:
+        call["invocationId"] = _said(id_)
+    call |= {"target": _said(target), "arguments": arguments}
+    if stream_ids:
+        call["streamIds"] = stream_ids
+    return call
+
+
+def _said(text: object) -> str:
+    """An empty target, id or error would be read as none at all."""
+    if not isinstance(text, str) or not text:
+        raise LocalProtocolError("a target, an id or an error is empty or not text")
+    return text

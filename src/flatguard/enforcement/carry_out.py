@@ -1,13 +1,13 @@
 """Bring accounts to the end states that breaches call for: read, compare, act, read again, until it is proven.
 
-One desk per account, so that a slow one never delays another; at a desk one request per contract or order is in flight,
-side by side. Nothing here gives up while a breach stands, and nothing stands between a breach and its first request but,
-for what the broker's record does not show, 50 ms for the disk.
+One desk per account, so that a slow one never delays another; at a desk one request per contract or order is in
+flight, side by side. Nothing here gives up while a breach stands, and nothing stands between a breach and its first
+request but, for what the broker's record does not show, 50 ms for the disk.
 
 The first requests go out on the picture that the breach was judged on. Every later one goes by a newer reading: a lost
-answer is resolved by looking, never by repeating. A partial close in particular is repeated only once two readings in a
-row agree and no market order is pending, since one that is still on its way would be doubled. The end state is proven by
-two complete REST readings in a row, the second begun after the last event of the account.
+answer is resolved by looking, never by repeating. A partial close in particular is repeated only once two readings in
+a row agree and no market order is pending, since one that is still on its way would be doubled. The end state is proven
+by two complete REST readings in a row, the second begun after the last event of the account.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ READ_AGAIN_S = 0.25  # between two readings that shall prove the end state
 READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
 REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
 ACCOUNT_REJECTED = "AccountRejected"
-GONE = frozenset({"PositionNotFound", "OrderNotFound"})
+GONE = ("PositionNotFound", "OrderNotFound")
 
 
 @frozen
@@ -254,7 +254,7 @@ class _Desk:
             return
         if isinstance(outcome, Done) and refused is not None:
             self.recorder.report(ClosesRefused(self.clock.now(), self.account_id, None))
-        if not isinstance(outcome, Refused) or outcome.reason in GONE:
+        if not isinstance(outcome, Refused) or _gone(outcome):
             return
         if ACCOUNT_REJECTED in outcome.reason and refused is None:
             self.recorder.report(ClosesRefused(self.clock.now(), self.account_id, outcome.reason))
@@ -267,7 +267,7 @@ class _Desk:
             case Done():
                 self.refusals.pop(key, None)
                 return SETTLE_S
-            case Refused(reason=reason) if reason in GONE:
+            case Refused() if _gone(outcome):
                 return READ_AGAIN_S
             case Refused() if isinstance(step, PartialClose):
                 return 0.0
@@ -337,6 +337,11 @@ class _Desk:
         return all(reached(self.wanted, Held.of(r.positions, r.orders)) for r in self.readings) and (
             last_event is None or second.began_at > last_event
         )
+
+
+def _gone(outcome: Refused) -> bool:
+    """Whether what should be closed or cancelled is not there (any more). A reading has to confirm it."""
+    return outcome.reason.startswith(GONE)
 
 
 def _key(step: Step) -> object:

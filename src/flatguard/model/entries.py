@@ -6,6 +6,7 @@ from datetime import datetime
 
 from attrs import frozen
 
+from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach
 from flatguard.model.events import Event
 from flatguard.model.ids import AccountId
@@ -56,4 +57,46 @@ class EndStateProven:
     proven_at: datetime
 
 
-Entry = Judged | StepTaken | EndStateProven
+@frozen
+class Checkpoint:
+    """An account's state after everything posted before it: recovery starts from the newest."""
+
+    state: AccountState
+
+
+@frozen
+class Standing:
+    """The facts of one account as ``status`` shows them, a JSON object. The newest replaces the one before."""
+
+    account_id: AccountId
+    at: datetime
+    body: str
+
+
+@frozen
+class RunStarted:
+    """A daemon began to guard. ``settings`` is the text in force, without secrets."""
+
+    at: datetime
+    version: str
+    pid: int
+    accounts: tuple[AccountId, ...]
+    settings: str
+
+
+@frozen
+class RunStopped:
+    """The daemon ended cleanly; after a crash there is none."""
+
+    at: datetime
+
+
+@frozen
+class Alive:
+    """The daemon's pulse and what it says of its links, a JSON object. The newest replaces the one before."""
+
+    at: datetime
+    link: str
+
+
+Entry = Judged | StepTaken | EndStateProven | Checkpoint | Standing | RunStarted | RunStopped | Alive

@@ -1,0 +1,61 @@
+"""One connection served by Hypercorn, over any Trio stream, with a handle to tear it.
+
+Hypercorn offers no public way to serve a stream that is already open; the private names stand in this module
+only.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+TEAR = "flatguard.tear"
+"""Key of the ASGI scope: an async function that cuts the connection, without a farewell."""
+
+_DAYS = 24 * 3600.0
+
+Tear = Callable[[], Awaitable[None]]
+
+
+def _config() -> Config:
+    config = Config()
+    config.include_date_header = False  # the broker's clock says the date
+    config.include_server_header = False
+    config.keep_alive_timeout = 130  # Kestrel's
+    config.keep_alive_max_requests = 1_000_000
+    config.errorlog = logging.getLogger("flatguard.simulator")
+    return config
+
+
+async def serve_connection(app: ASGIApp, stream: trio.abc.Stream) -> None:
+    """Serve ``app`` on one connection until it ends; a cancel closes the stream."""
+
+    async def tear() -> None:
+        connection = getattr(stream, "socket", None)
+        if isinstance(connection, trio.socket.SocketType):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(stream)
+
+    async def torn_app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[TEAR] = tear
+        await app(scope, receive, send)
+
+    server = TCPServer(
+        ASGIWrapper(cast(Any, torn_app)),
+        _config(),
+        WorkerContext(None),
+        ConnectionState({}),
+        cast(Any, stream),
+    )
+    await server

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flatguard.simulator.bodies import (
-    BadBodyError,
+    BadBody,
     Body,
     Field,
     boolean,
@@ -53,7 +53,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
 )
 
 
-class _UnusableError(Exception):
+class _Unusable(Exception):
     """The call cannot be carried out; the text says why."""
 
 
@@ -78,38 +78,34 @@ async def _read(gateway: Gateway, name: str, request: Request) -> Body | Respons
         body = parse(await request.body(), f"sim/{name}", _SCHEMAS[name])
         if (contract_id := body.get("contractId")) is not None:
             body["contractId"] = _contract(contract_id).id
-    except BadBodyError as bad:
+    except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
         return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
-    except _UnusableError as error:
+    except _Unusable as error:
         return _refusal(error)
     return body
 
 
-async def _control(
-    gateway: Gateway, name: str, act: Callable[[Gateway, Body], Row], request: Request
-) -> Response:
+async def _control(gateway: Gateway, name: str, act: Callable[[Gateway, Body], Row], request: Request) -> Response:
     body = await _read(gateway, name, request)
     if isinstance(body, Response):
         return body
     try:
         answer = act(gateway, body)
-    except _UnusableError as error:
+    except _Unusable as error:
         return _refusal(error)
     gateway.stir()
     return json_response(answer)
 
 
-def _refusal(error: _UnusableError) -> Response:
+def _refusal(error: _Unusable) -> Response:
     return json_response({"error": str(error)}, 400)
 
 
 def _contract(name: str) -> Contract:
     contract = find_contract(name)
     if contract is None:
-        raise _UnusableError(
-            f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ"
-        )
+        raise _Unusable(f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ")
     return contract
 
 
@@ -117,13 +113,11 @@ def _price(gateway: Gateway, body: Body) -> Row:
     contract, now = _contract(body["contractId"]), gateway.now()
     price = body["price"]
     if (price is None) == (body["resume"] is not True):
-        raise _UnusableError("give either a price or resume: true")
+        raise _Unusable("give either a price or resume: true")
     if price is None:
         gateway.world.resume_price(contract.id, now)
     elif price <= 0 or not contract.aligned(price):
-        raise _UnusableError(
-            f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them"
-        )
+        raise _Unusable(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     else:
         gateway.world.move_price(contract.id, price, now)
     market = gateway.world.markets[contract.id]
@@ -149,7 +143,7 @@ async def _order(gateway: Gateway, request: Request) -> Response:
 def _start_fault(gateway: Gateway, body: Body) -> Row:
     name = body["name"]
     if name not in KNOWN_FAULTS:
-        raise _UnusableError(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
+        raise _Unusable(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
     seconds = {key: None if body[key] is None else float(body[key]) for key in ("duration_s", "delay_s")}
     probability = 1.0 if body["probability"] is None else float(body["probability"])
     gateway.world.faults.start(
@@ -168,14 +162,14 @@ def _account(gateway: Gateway, body: Body) -> Row:
     account_id = body["accountId"]
     if account_id not in gateway.world.books:
         known = ", ".join(map(str, gateway.world.books))
-        raise _UnusableError(f"there is no account {account_id}; known are {known}")
+        raise _Unusable(f"there is no account {account_id}; known are {known}")
     gateway.world.set_account(account_id, gateway.now(), can_trade=body["canTrade"], balance=body["balance"])
     return account_row(gateway.world.account(account_id))
 
 
 def _clock(gateway: Gateway, body: Body) -> Row:
     if body["advance_s"] < 0:
-        raise _UnusableError("the broker's clock does not go back")
+        raise _Unusable("the broker's clock does not go back")
     gateway.advance(timedelta(seconds=float(body["advance_s"])))
     return {"now": gateway.now().isoformat()}
 
@@ -195,10 +189,7 @@ def truth(gateway: Gateway) -> Row:
     books = gateway.world.books
     return {
         "positions": [
-            position_row(position)
-            for book in books.values()
-            for position in book.positions.rows()
-            if position.size
+            position_row(position) for book in books.values() for position in book.positions.rows() if position.size
         ],
         "orders": [order_row(order) for book in books.values() for order in book.orders.rows()],
         "trades": [trade_row(trade) for book in books.values() for trade in book.trades.rows()],
@@ -210,9 +201,7 @@ def truth(gateway: Gateway) -> Row:
             {
                 "hub": client.hub,
                 "user": client.user,
-                "subscriptions": [
-                    {"event": event, "target": target} for event, target in client.subscriptions
-                ],
+                "subscriptions": [{"event": event, "target": target} for event, target in client.subscriptions],
             }
             for client in gateway.clients
         ],

@@ -76,7 +76,7 @@ METHODS: Mapping[str, Mapping[str, _Method]] = MappingProxyType(
 )
 
 
-class _RefusedError(Exception):
+class _Refused(Exception):
     """A call of the client fails; the text goes back as the completion's error."""
 
 
@@ -88,9 +88,7 @@ class Client:
     hub: str
     user: str
     to_send: trio.MemorySendChannel[Message]
-    connection: Connection = field(
-        factory=partial(Connection, Role.SERVER, max_message_bytes=MAX_MESSAGE_BYTES)
-    )
+    connection: Connection = field(factory=partial(Connection, Role.SERVER, max_message_bytes=MAX_MESSAGE_BYTES))
     subscriptions: dict[tuple[str, int | str | None], bool] = field(factory=dict)
     """What it subscribed to; the value tells whether something has been sent."""
     pinged: bool = False
@@ -150,7 +148,7 @@ class Client:
         error = None
         try:
             self._call(message)
-        except _RefusedError as refusal:
+        except _Refused as refusal:
             error = str(refusal)
         if message.invocation_id is None:
             return
@@ -164,11 +162,10 @@ class Client:
         adds = not name.startswith("Unsubscribe")
         method = METHODS[self.hub].get(name.removeprefix("Subscribe" if adds else "Unsubscribe"))
         if method is None or not name.startswith(("Subscribe", "Unsubscribe")):
-            raise _RefusedError(f"Unknown hub method '{name}'")
+            raise _Refused(f"Unknown hub method '{name}'")
         if isinstance(message, StreamInvocation):
-            raise _RefusedError(
-                f"The client attempted to invoke the non-streaming '{name}' method "
-                "with a streaming invocation."
+            raise _Refused(
+                f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
             )
         key = self._argument(method, message)
         subscription = (method.event, key)
@@ -190,7 +187,7 @@ class Client:
                 return value
             if method.reads is str and isinstance(value, str) and value in CONTRACTS:
                 return value
-        raise _RefusedError(f"Failed to invoke '{message.target}' due to an error on the server.")
+        raise _Refused(f"Failed to invoke '{message.target}' due to an error on the server.")
 
     def leave(self) -> None:
         """Forget everything; called when the connection has ended."""

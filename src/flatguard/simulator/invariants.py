@@ -30,9 +30,7 @@ def _money(world: World, account_id: int, book: Book) -> list[str]:
         sentences.append(f"trades make {net}, the books say {book.realized_net}")
     balance = world.account(account_id).balance
     if balance != book.opening_balance + net + book.adjustments:
-        sentences.append(
-            f"the balance is {balance}, but {book.opening_balance + net + book.adjustments} is due"
-        )
+        sentences.append(f"the balance is {balance}, but {book.opening_balance + net + book.adjustments} is due")
     return sentences
 
 
@@ -69,6 +67,4 @@ def _siblings(world: World, book: Book) -> list[str]:
     for order in book.orders.rows():
         if order.parent_id is not None and order.fill_volume and order.id not in world.left_behind:
             by_parent.setdefault(order.parent_id, []).append(order)
-    return [
-        f"both legs of entry {parent_id} filled" for parent_id, legs in by_parent.items() if len(legs) > 1
-    ]
+    return [f"both legs of entry {parent_id} filled" for parent_id, legs in by_parent.items() if len(legs) > 1]

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from flatguard.simulator import exact_json
 from flatguard.simulator.bodies import (
-    BadBodyError,
+    BadBody,
     Body,
     Field,
     boolean,
@@ -196,9 +196,7 @@ def _orders(call: Call, wanted: Callable[[Row], bool]) -> Reply:
     book = call.book()
     if book is None:
         return Reply(1, extra={"orders": None})
-    return Reply(
-        extra={"orders": [row for row in map(order_row, book.orders.rows(call.seen_at)) if wanted(row)]}
-    )
+    return Reply(extra={"orders": [row for row in map(order_row, book.orders.rows(call.seen_at)) if wanted(row)]})
 
 
 def _made_between(start: datetime | None, end: datetime | None) -> Callable[[Row], bool]:
@@ -318,9 +316,7 @@ def _close(call: Call) -> Reply:
     if call.book() is None:
         return Reply(1)
     body = call.body
-    return _mutated(
-        call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size"))
-    )
+    return _mutated(call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size")))
 
 
 # --- the table ---
@@ -508,7 +504,7 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(exact_json.dumps(value), status_code=status, media_type="application/json; charset=utf-8")
 
 
-class _NeverAnsweredError(Exception):
+class _NeverAnswered(Exception):
     """A fault says that this call gets no answer."""
 
 
@@ -523,7 +519,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     entry["body"] = _redacted(data)
     try:
         return await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
-    except _NeverAnsweredError:
+    except _NeverAnswered:
         await _wait_hung_up(request)
         return Response()
     finally:
@@ -547,7 +543,7 @@ async def _answer_logged(
         return Response(body, status_code=status, media_type=media_type)
 
     if struck("timeout_before"):
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if struck("http_401"):
         return refuse(401)
     if struck("http_500"):
@@ -566,7 +562,7 @@ async def _answer_logged(
         return response
     try:
         body = parse(data, endpoint.type_name, endpoint.schema) if endpoint.schema else {}
-    except BadBodyError as bad:
+    except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
         return refuse(400, document, "application/problem+json; charset=utf-8")
 
@@ -582,10 +578,10 @@ async def _answer_logged(
     if struck("http_500_after"):
         return refuse(500)
     if struck("timeout_after"):
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if struck("reset_after"):
         await request.scope[TEAR]()
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if fault := world.faults.strikes("slow", path, now):
         outcome["fault"] = "slow"
         await gateway.sleep_until(now + fault.delay(10))

@@ -308,9 +308,7 @@ def _contract(value: Any) -> Contract:
 def _price_of(contract: Contract, value: Any) -> Decimal:
     price = _decimal(value)
     if price <= 0 or not contract.aligned(price):
-        raise ValueError(
-            f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them"
-        )
+        raise ValueError(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     return price
 
 

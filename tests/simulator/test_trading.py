@@ -347,6 +347,35 @@ async def test_a_stop_cannot_be_moved_to_the_wrong_side(calm: System, autojump_c
     assert (await calm.rest("Order/modify", **edit, stopPrice=24995))["success"]
 
 
+async def test_a_trailing_stop_is_moved_to_a_level_and_shows_the_distance(calm: System, autojump_clock: object) -> None:
+    await calm.place()
+    placed = await calm.place(SELL, kind=TRAILING, trailPrice=24990)
+    edit = {"accountId": COMBINE, "orderId": placed["orderId"]}
+    assert (await calm.rest("Order/modify", **edit, trailPrice=24980))["success"]
+    assert (await orders(calm))[1]["trailDistance"] == 80
+    await calm.move(24981)
+    assert await position(calm) == 1
+    await calm.move(24980)
+    assert await position(calm) == 0
+
+
+async def test_joining_the_book_is_a_limit_at_the_best_price_of_that_moment(
+    calm: System, autojump_clock: object
+) -> None:
+    await calm.place(kind=6)
+    await calm.place(SELL, kind=7)
+    await calm.move(25005)
+    bid, ask = await orders(calm)
+    assert (bid["limitPrice"], bid["status"]) == (Decimal("24999.75"), 1)
+    assert (ask["limitPrice"], ask["filledPrice"]) == (Decimal("25000.25"), Decimal("25000.25"))
+
+
+async def test_a_suspended_leg_cannot_be_modified(calm: System, autojump_clock: object) -> None:
+    entry = await calm.place(kind=LIMIT, limitPrice=24900, stopLossBracket=SL)
+    answer = await calm.rest("Order/modify", accountId=COMBINE, orderId=entry["orderId"] + 1, stopPrice=24000)
+    assert answer["errorCode"] == 3
+
+
 # --- money ---
 
 

@@ -195,6 +195,7 @@ class World:
         self._next_position_id = 825_245_547
 
     def chance(self, purpose: str) -> random.Random:
+        """Return a stream of chance of its own for ``purpose``, the same for the same seed."""
         return random.Random(f"{self.seed}:{purpose}")
 
     def _new_key(self, user: UserSetup) -> str:

@@ -18,12 +18,12 @@ from flatguard.clock import WallClock
 from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
+from flatguard.gateway.rest import Gateway
 from flatguard.ledger.reconcile import merge_positions
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
 from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed
 from flatguard.model.ids import AccountId, ContractId
-from flatguard.gateway.rest import Gateway
 
 READ_EVERY_S = 5.0
 READ_EVERY_BLIND_S = 2.5
@@ -75,7 +75,8 @@ class Pictures:
             exposure = await self.exposures.read_exposure(account_id)
         except FlatguardError as error:
             return (ReadingFailed(self.clock.now(), account_id, str(error)),)
-        wanted = {row.contract_id for row in (*exposure.positions, *exposure.orders, *record.trades)}
+        wanted = {position.contract_id for position in exposure.positions}
+        wanted |= {order.contract_id for order in exposure.orders} | {trade.contract_id for trade in record.trades}
         contracts = await self._learn(wanted - state.contracts.keys())
         return (*contracts, record, exposure)
 

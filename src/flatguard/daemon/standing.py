@@ -56,7 +56,9 @@ def _blind(state: AccountState, book: RuleBook, at: datetime) -> str | None:
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
     if at - min(state.exposure_at, state.record_at) > OLD_AFTER:
-        return f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+        return (
+            f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+        )
     if state.doubt is not None:
         return state.doubt
     for name, rule in book.rules.items():

@@ -121,11 +121,13 @@ class _Desk:
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
-    read_at: float = -inf
+    read_at: float = 0.0
     reached_at: datetime | None = None
     bell: trio.Event = field(factory=trio.Event)
 
     def want(self, breach: Breach) -> None:
+        if not self.wanted:
+            self.read_at = trio.current_time()  # the breach's own picture is as good as a reading
         known = self.wanted.breaches.get(breach.rule)
         self.wanted = self.wanted.including(breach)
         if self.wanted and (known is None or known.decisions != breach.decisions):
@@ -133,7 +135,9 @@ class _Desk:
         self.bell.set()
 
     def withdraw(self, rule: str) -> None:
-        self.wanted = self.wanted.without_reductions_of(rule)
+        """Drop what the rule no longer calls for, unless it has come about: then it is still to be proven."""
+        if not self._looks_reached():
+            self.wanted = self.wanted.without_reductions_of(rule)
         self.bell.set()
 
     def close_when_done(self) -> None:

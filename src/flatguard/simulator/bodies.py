@@ -130,9 +130,7 @@ def bind(value: object, name: str, schema: Mapping[str, Field], path: str = "$")
         try:
             body[key] = field.read(item)
         except ValueError:
-            raise BadBodyError(
-                f"{path}.{key}", f"The JSON value could not be converted. Path: {path}.{key}."
-            ) from None
+            raise BadBodyError(f"{path}.{key}", f"The JSON value could not be converted. Path: {path}.{key}.") from None
     return body
 
 

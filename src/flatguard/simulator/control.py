@@ -84,9 +84,7 @@ async def _read(gateway: Gateway, name: str, request: Request) -> Body | Respons
     return body
 
 
-async def _control(
-    gateway: Gateway, name: str, act: Callable[[Gateway, Body], Row], request: Request
-) -> Response:
+async def _control(gateway: Gateway, name: str, act: Callable[[Gateway, Body], Row], request: Request) -> Response:
     body = await _read(gateway, name, request)
     if isinstance(body, Response):
         return body
@@ -119,9 +117,7 @@ def _price(gateway: Gateway, body: Body) -> Row:
     if price is None:
         gateway.world.resume_price(contract.id, now)
     elif price <= 0 or not contract.aligned(price):
-        raise _UnusableError(
-            f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them"
-        )
+        raise _UnusableError(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     else:
         gateway.world.move_price(contract.id, price, now)
     market = gateway.world.markets[contract.id]
@@ -206,10 +202,7 @@ def truth(gateway: Gateway) -> Row:
     books = gateway.world.books
     return {
         "positions": [
-            position_row(position)
-            for book in books.values()
-            for position in book.positions.rows()
-            if position.size
+            position_row(position) for book in books.values() for position in book.positions.rows() if position.size
         ],
         "orders": [order_row(order) for book in books.values() for order in book.orders.rows()],
         "trades": [trade_row(trade) for book in books.values() for trade in book.trades.rows()],
@@ -221,9 +214,7 @@ def truth(gateway: Gateway) -> Row:
             {
                 "hub": client.hub,
                 "user": client.user,
-                "subscriptions": [
-                    {"event": event, "target": target} for event, target in client.subscriptions
-                ],
+                "subscriptions": [{"event": event, "target": target} for event, target in client.subscriptions],
             }
             for client in gateway.clients
         ],

@@ -69,9 +69,7 @@ ACCOUNT_FAULTS = MappingProxyType(
 )
 """On accounts; the target is an account id."""
 
-KNOWN_FAULTS: Mapping[str, str] = MappingProxyType(
-    {**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS}
-)
+KNOWN_FAULTS: Mapping[str, str] = MappingProxyType({**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS})
 
 ENDS_CONNECTIONS = frozenset({"cut_hub", "close_hub", "logout_hub"})
 
@@ -114,9 +112,7 @@ class Faults:
         if name not in KNOWN_FAULTS:
             raise KeyError(name)
         until = None if duration_s is None else now + timedelta(seconds=duration_s)
-        fault = Fault(
-            name=name, target=target, probability=probability, left=count, until=until, delay_s=delay_s
-        )
+        fault = Fault(name=name, target=target, probability=probability, left=count, until=until, delay_s=delay_s)
         self._running.append(fault)
         return fault
 

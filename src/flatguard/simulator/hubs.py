@@ -88,9 +88,7 @@ class Client:
     hub: str
     user: str
     to_send: trio.MemorySendChannel[Message]
-    connection: Connection = field(
-        factory=partial(Connection, Role.SERVER, max_message_bytes=MAX_MESSAGE_BYTES)
-    )
+    connection: Connection = field(factory=partial(Connection, Role.SERVER, max_message_bytes=MAX_MESSAGE_BYTES))
     subscriptions: dict[tuple[str, int | str | None], bool] = field(factory=dict)
     """What it subscribed to; the value tells whether something has been sent."""
     pinged: bool = False
@@ -167,8 +165,7 @@ class Client:
             raise _RefusedError(f"Unknown hub method '{name}'")
         if isinstance(message, StreamInvocation):
             raise _RefusedError(
-                f"The client attempted to invoke the non-streaming '{name}' method "
-                "with a streaming invocation."
+                f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
             )
         key = self._argument(method, message)
         subscription = (method.event, key)

@@ -99,9 +99,7 @@ class Market:
     def figures(self) -> Row:
         """Return what a full quote tells, apart from its names and times."""
         change = self.last - self.open
-        share = (
-            (change / self.open).quantize(Decimal("0.000001"), ROUND_HALF_EVEN) if self.open else Decimal(0)
-        )
+        share = (change / self.open).quantize(Decimal("0.000001"), ROUND_HALF_EVEN) if self.open else Decimal(0)
         return {
             "lastPrice": plain(self.last),
             "bestBid": plain(self.bid),
@@ -150,9 +148,7 @@ class Market:
                 continue
             bar = found.get(opening)
             if bar is None:
-                found[opening] = Second(
-                    opening, second.first, second.high, second.low, second.last, second.volume
-                )
+                found[opening] = Second(opening, second.first, second.high, second.low, second.last, second.volume)
             else:
                 bar.high = max(bar.high, second.high)
                 bar.low = min(bar.low, second.low)

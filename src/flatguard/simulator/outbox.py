@@ -72,9 +72,7 @@ class Outbox:
         event = Event(name, account_id, ({"action": action, "data": row},))
         self._post(event, at, at + self._user_lag.at(at) + swap)
 
-    def tell_market(
-        self, name: str, contract_id: str, body: object, at: datetime, *, first: object = None
-    ) -> None:
+    def tell_market(self, name: str, contract_id: str, body: object, at: datetime, *, first: object = None) -> None:
         """Queue an event of the market hub."""
         opening = None if first is None else (contract_id, first)
         event = Event(name, contract_id, (contract_id, body), opening)

@@ -196,9 +196,7 @@ def _orders(call: Call, wanted: Callable[[Row], bool]) -> Reply:
     book = call.book()
     if book is None:
         return Reply(1, extra={"orders": None})
-    return Reply(
-        extra={"orders": [row for row in map(order_row, book.orders.rows(call.seen_at)) if wanted(row)]}
-    )
+    return Reply(extra={"orders": [row for row in map(order_row, book.orders.rows(call.seen_at)) if wanted(row)]})
 
 
 def _made_between(start: datetime | None, end: datetime | None) -> Callable[[Row], bool]:
@@ -318,9 +316,7 @@ def _close(call: Call) -> Reply:
     if call.book() is None:
         return Reply(1)
     body = call.body
-    return _mutated(
-        call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size"))
-    )
+    return _mutated(call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size")))
 
 
 # --- the table ---

@@ -167,9 +167,7 @@ class World:
         self.seed = seed
         self.start = start
         self.options = options or Options()
-        self.users = {
-            user.user_name.lower(): user for user in (default_users(seed) if users is None else users)
-        }
+        self.users = {user.user_name.lower(): user for user in (default_users(seed) if users is None else users)}
         self._rng = self.chance("timing")
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
@@ -199,9 +197,7 @@ class World:
 
     def _open_account(self, user: str, setup: AccountSetup) -> None:
         book = Book(user, setup.balance, setup.max_minis, setup.floor)
-        account = Account(
-            setup.id, setup.name, setup.balance, setup.can_trade, setup.visible, setup.simulated
-        )
+        account = Account(setup.id, setup.name, setup.balance, setup.can_trade, setup.visible, setup.simulated)
         book.account.put(setup.id, account, self.start)
         self.books[setup.id] = book
 
@@ -473,8 +469,7 @@ class World:
                 return f"Invalid stop loss ticks ({stop.ticks}). Ticks should be {than} than zero {way}."
             if abs(stop.ticks) < _MIN_BRACKET_TICKS:
                 return (
-                    f"Invalid stop loss ticks ({stop.ticks}). "
-                    f"Price should be at least {_MIN_BRACKET_TICKS} ticks away."
+                    f"Invalid stop loss ticks ({stop.ticks}). Price should be at least {_MIN_BRACKET_TICKS} ticks away."
                 )
         if target is not None:
             if target.type != Type.LIMIT:
@@ -486,18 +481,14 @@ class World:
 
     def _exposure(self, book: Book, contract: Contract | None = None, change: int = 0) -> Decimal:
         """Return the account's size over all products, in minis, with ``change`` of ``contract`` added."""
-        sizes = {
-            position.contract.id: (position.contract, position.size) for position in book.positions.rows()
-        }
+        sizes = {position.contract.id: (position.contract, position.size) for position in book.positions.rows()}
         if contract is not None:
             sizes[contract.id] = (contract, self._held(book, contract.id) + change)
         return sum((abs(size) * held.weight for held, size in sizes.values()), Decimal(0))
 
     def _reject(self, book: Book, order: Order, now: datetime) -> None:
         self._put_order(book, evolve(order, status=Status.PENDING), now)
-        self.schedule(
-            now + milliseconds(sequences.REJECTED_MS), partial(self._end, book, order.id, Status.REJECTED)
-        )
+        self.schedule(now + milliseconds(sequences.REJECTED_MS), partial(self._end, book, order.id, Status.REJECTED))
 
     def _add_children(self, book: Book, entry: Order, ticket: Ticket, now: datetime) -> None:
         stop_id = None
@@ -613,9 +604,7 @@ class World:
             changed = evolve(changed, trail_ticks=_trail_ticks(order.contract, last, trail_price))
             self._trail_levels[order_id] = trail_price
         self._put_order(book, changed, now)
-        self.schedule(
-            now + self._within(self.options.execution_ms), partial(self._arrive, account_id, order_id)
-        )
+        self.schedule(now + self._within(self.options.execution_ms), partial(self._arrive, account_id, order_id))
         return Answer(self.soon(now))
 
     def close(self, account_id: int, contract_id: str, now: datetime, size: int | None = None) -> Answer:
@@ -719,9 +708,7 @@ class World:
         if order is None or not order.status.working:
             return
         if order.limit_price is None:
-            price = market_price(
-                order.side, self.markets[order.contract.id], self.options.market_slippage_ticks
-            )
+            price = market_price(order.side, self.markets[order.contract.id], self.options.market_slippage_ticks)
         self._execute(order, price, at)
 
     def _fill(self, order: Order, quantity: int, price: Decimal, at: datetime) -> None:

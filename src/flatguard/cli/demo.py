@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 import trio
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flatguard.cli.run import sentences
+from flatguard.cli.narrate import Narrator
 from flatguard.daemon.run import Guard
 from flatguard.demo.show import Report, show
 from flatguard.demo.view import View
@@ -25,6 +26,7 @@ from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 
 SCHEMA_VERSION = 1
+CHICAGO = ZoneInfo("America/Chicago")
 REDRAWS_A_SECOND = 8
 
 
@@ -58,11 +60,13 @@ async def _present(seed: int, as_json: bool) -> Report:
             if not live and not as_json:
                 click.echo(sentence)
 
-        def look(entry: Entry) -> None:
-            for sentence in sentences(entry):
-                line(sentence, "bold red" if "BREACH" in sentence else "")
-
         def watch(at_work: Guard, account_id: AccountId) -> None:
+            narrator = Narrator(at_work.board.states, CHICAGO)
+
+            def look(entry: Entry) -> None:
+                for sentence in narrator.sentences(entry):
+                    line(sentence, "bold red" if "BREACH" in sentence else "")
+
             at_work.on_entry.append(look)
             if live:
                 nursery.start_soon(_draw, view, at_work, account_id)
@@ -125,7 +129,7 @@ def closing_lines(report: Report) -> list[str]:
     """Return the report as a person reads it."""
     out = ["", "What was caught (read back from the journal):"]
     for story in report.stories:
-        out.append(f"  {story.rule}: {story.reason}")
+        out.append(f"  {story.id} {story.rule}: {story.reason}")
         out += [
             f"      {step.action} {step.detail or step.contract}: {step.outcome} {step.reason}".rstrip()
             for step in story.steps
@@ -135,7 +139,7 @@ def closing_lines(report: Report) -> list[str]:
             f"      first request after {_shown(request)}, end state seen after {_shown(flat)}, proven by two readings"
         )
         if story.locked_until is not None:
-            out.append(f"      locked until {_text(story.locked_until)}")
+            out.append(f"      locked until {story.locked_until.astimezone(CHICAGO):%a %d %b %H:%M %Z}")
     positions, orders = len(report.final_positions), len(report.final_working_orders)
     same = "equal" if report.realized_ours == report.realized_broker else "NOT EQUAL"
     out += [

@@ -70,7 +70,7 @@ class BreachStory:
 
 @frozen
 class Facts:
-    """What the journal says of the newest run. ``standings`` are JSON objects by account, with when they were written."""
+    """What the journal says of the newest run. ``standings`` are by account: when written, and a JSON object."""
 
     run: Run | None
     standings: Mapping[int, tuple[datetime, Mapping[str, Any]]]

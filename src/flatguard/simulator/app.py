@@ -85,12 +85,21 @@ class Gateway:
             self.world.run(now)
             for event in self.world.outbox.take(now):
                 self._deliver(event)
+            self._end_connections(now)
             if self._crash is not None:
                 raise self._crash
             moment = self.world.next_moment
             until = float("inf") if moment is None else max(0, (moment - self.now()).total_seconds())
             with trio.move_on_after(until):
                 await self._stirred.wait()
+
+    def _end_connections(self, now: datetime) -> None:
+        faults = self.world.faults
+        for fault in faults.take_fresh():
+            for client in list(self.clients):
+                if faults.strikes(fault.name, client.hub, now) is not None:
+                    client.end_by(fault.name)
+            faults.met_connections(fault)
 
     def _deliver(self, event: Event) -> None:
         for client in list(self.clients):
@@ -118,5 +127,6 @@ class Gateway:
 
 
 async def _without_body(request: Request, error: Exception) -> Response:
+    await trio.lowlevel.checkpoint()
     status = error.status_code if isinstance(error, HTTPException) else 500
     return Response(status_code=status)

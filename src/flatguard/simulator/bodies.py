@@ -15,7 +15,7 @@ from flatguard.simulator import exact_json
 Body = dict[str, Any]
 
 
-class BadBodyError(Exception):
+class BadBody(Exception):
     """The body cannot be bound to the call; ``errors`` is the part of the problem document that says why."""
 
     def __init__(self, path: str, text: str) -> None:
@@ -110,14 +110,14 @@ def nested(name: str, schema: Mapping[str, Field]) -> Callable[[object], Body]:
 def bind(value: object, name: str, schema: Mapping[str, Field], path: str = "$") -> Body:
     """Return the properties of ``schema`` found in ``value``, None where left out; others are ignored.
 
-    Raises ``BadBodyError`` where a required one is missing or a type is wrong.
+    Raises ``BadBody`` where a required one is missing or a type is wrong.
     """
     if not isinstance(value, dict):
-        raise BadBodyError(path, f"The JSON value could not be converted to {name}. Path: {path}.")
+        raise BadBody(path, f"The JSON value could not be converted to {name}. Path: {path}.")
     missing = [key for key, field in schema.items() if field.required and key not in value]
     if missing:
         listed = ", ".join(f"'{key}'" for key in missing)
-        raise BadBodyError(
+        raise BadBody(
             path,
             f"JSON deserialization for type '{name}' was missing required properties including: {listed}.",
         )
@@ -130,16 +130,16 @@ def bind(value: object, name: str, schema: Mapping[str, Field], path: str = "$")
         try:
             body[key] = field.read(item)
         except ValueError:
-            raise BadBodyError(f"{path}.{key}", f"The JSON value could not be converted. Path: {path}.{key}.") from None
+            raise BadBody(f"{path}.{key}", f"The JSON value could not be converted. Path: {path}.{key}.") from None
     return body
 
 
 def parse(data: bytes, name: str, schema: Mapping[str, Field]) -> Body:
-    """Read a request body. Raises ``BadBodyError``."""
+    """Read a request body. Raises ``BadBody``."""
     try:
         value = exact_json.loads(data)
     except (ValueError, RecursionError):
-        raise BadBodyError("$", "The body is not valid JSON. Path: $.") from None
+        raise BadBody("$", "The body is not valid JSON. Path: $.") from None
     return bind(value, name, schema)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from flatguard.simulator.bodies import (
-    BadBodyError,
+    BadBody,
     Body,
     Field,
     boolean,
@@ -27,7 +28,7 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import Contract, find_contract
 from flatguard.simulator.exact_json import plain
-from flatguard.simulator.faults import ENDS_CONNECTIONS, KNOWN_FAULTS
+from flatguard.simulator.faults import KNOWN_FAULTS
 from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
 from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
 
@@ -52,7 +53,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
 )
 
 
-class _UnusableError(Exception):
+class _Unusable(Exception):
     """The call cannot be carried out; the text says why."""
 
 
@@ -72,14 +73,15 @@ def routes(gateway: Gateway) -> Iterable[Route]:
 
 
 async def _read(gateway: Gateway, name: str, request: Request) -> Body | Response:
+    await trio.lowlevel.checkpoint()
     try:
         body = parse(await request.body(), f"sim/{name}", _SCHEMAS[name])
         if (contract_id := body.get("contractId")) is not None:
             body["contractId"] = _contract(contract_id).id
-    except BadBodyError as bad:
+    except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
         return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
-    except _UnusableError as error:
+    except _Unusable as error:
         return _refusal(error)
     return body
 
@@ -90,22 +92,20 @@ async def _control(gateway: Gateway, name: str, act: Callable[[Gateway, Body], R
         return body
     try:
         answer = act(gateway, body)
-    except _UnusableError as error:
+    except _Unusable as error:
         return _refusal(error)
     gateway.stir()
     return json_response(answer)
 
 
-def _refusal(error: _UnusableError) -> Response:
+def _refusal(error: _Unusable) -> Response:
     return json_response({"error": str(error)}, 400)
 
 
 def _contract(name: str) -> Contract:
     contract = find_contract(name)
     if contract is None:
-        raise _UnusableError(
-            f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ"
-        )
+        raise _Unusable(f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ")
     return contract
 
 
@@ -113,11 +113,11 @@ def _price(gateway: Gateway, body: Body) -> Row:
     contract, now = _contract(body["contractId"]), gateway.now()
     price = body["price"]
     if (price is None) == (body["resume"] is not True):
-        raise _UnusableError("give either a price or resume: true")
+        raise _Unusable("give either a price or resume: true")
     if price is None:
         gateway.world.resume_price(contract.id, now)
     elif price <= 0 or not contract.aligned(price):
-        raise _UnusableError(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
+        raise _Unusable(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     else:
         gateway.world.move_price(contract.id, price, now)
     market = gateway.world.markets[contract.id]
@@ -140,34 +140,20 @@ async def _order(gateway: Gateway, request: Request) -> Response:
     return json_response(placed(answer).envelope())
 
 
-def start_fault(gateway: Gateway, name: str, **how: Any) -> None:
-    """Put a fault in force.
-
-    One that ends connections meets the open ones at once, and only them unless it has a duration or a count.
-    Raises ``KeyError`` for a name that is not known.
-    """
-    faults, now = gateway.world.faults, gateway.now()
-    fault = faults.start(name, now, **how)
-    if name not in ENDS_CONNECTIONS:
-        return
-    for client in list(gateway.clients):
-        if faults.strikes(name, client.hub, now) is not None:
-            client.end_by(name)
-    if fault.until is None and fault.left is None:
-        faults.end(fault)
-
-
 def _start_fault(gateway: Gateway, body: Body) -> Row:
     name = body["name"]
     if name not in KNOWN_FAULTS:
-        raise _UnusableError(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
+        raise _Unusable(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
     seconds = {key: None if body[key] is None else float(body[key]) for key in ("duration_s", "delay_s")}
     probability = 1.0 if body["probability"] is None else float(body["probability"])
-    start_fault(gateway, name, target=body["target"], probability=probability, count=body["count"], **seconds)
+    gateway.world.faults.start(
+        name, gateway.now(), target=body["target"], probability=probability, count=body["count"], **seconds
+    )
     return {"name": name, "does": KNOWN_FAULTS[name]}
 
 
 async def _end_faults(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     gateway.world.faults.clear()
     return json_response({})
 
@@ -176,19 +162,20 @@ def _account(gateway: Gateway, body: Body) -> Row:
     account_id = body["accountId"]
     if account_id not in gateway.world.books:
         known = ", ".join(map(str, gateway.world.books))
-        raise _UnusableError(f"there is no account {account_id}; known are {known}")
+        raise _Unusable(f"there is no account {account_id}; known are {known}")
     gateway.world.set_account(account_id, gateway.now(), can_trade=body["canTrade"], balance=body["balance"])
     return account_row(gateway.world.account(account_id))
 
 
 def _clock(gateway: Gateway, body: Body) -> Row:
     if body["advance_s"] < 0:
-        raise _UnusableError("the broker's clock does not go back")
+        raise _Unusable("the broker's clock does not go back")
     gateway.advance(timedelta(seconds=float(body["advance_s"])))
     return {"now": gateway.now().isoformat()}
 
 
 async def _truth(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     gateway.world.run(gateway.now())
     return json_response(truth(gateway))
 

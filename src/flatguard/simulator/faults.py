@@ -96,6 +96,7 @@ class Faults:
 
     rng: random.Random
     _running: list[Fault] = field(factory=list)
+    _fresh: list[Fault] = field(factory=list)
 
     def start(
         self,
@@ -114,15 +115,24 @@ class Faults:
         until = None if duration_s is None else now + timedelta(seconds=duration_s)
         fault = Fault(name=name, target=target, probability=probability, left=count, until=until, delay_s=delay_s)
         self._running.append(fault)
+        if name in ENDS_CONNECTIONS:
+            self._fresh.append(fault)
         return fault
 
-    def end(self, fault: Fault) -> None:
-        """Take one fault out of force."""
-        self._running = [other for other in self._running if other is not fault]
+    def take_fresh(self) -> list[Fault]:
+        """Return the faults that must meet the open connections once, and forget that they must."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def met_connections(self, fault: Fault) -> None:
+        """End a fault that was for the connections open when it began: it has no duration and no count."""
+        if fault.until is None and fault.left is None:
+            self._running = [other for other in self._running if other is not fault]
 
     def clear(self) -> None:
         """End all faults."""
         self._running.clear()
+        self._fresh.clear()
 
     def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
         """Return the fault that strikes this occasion, having counted it; None if none does."""

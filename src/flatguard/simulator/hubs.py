@@ -76,7 +76,7 @@ METHODS: Mapping[str, Mapping[str, _Method]] = MappingProxyType(
 )
 
 
-class _RefusedError(Exception):
+class _Refused(Exception):
     """A call of the client fails; the text goes back as the completion's error."""
 
 
@@ -148,7 +148,7 @@ class Client:
         error = None
         try:
             self._call(message)
-        except _RefusedError as refusal:
+        except _Refused as refusal:
             error = str(refusal)
         if message.invocation_id is None:
             return
@@ -162,9 +162,9 @@ class Client:
         adds = not name.startswith("Unsubscribe")
         method = METHODS[self.hub].get(name.removeprefix("Subscribe" if adds else "Unsubscribe"))
         if method is None or not name.startswith(("Subscribe", "Unsubscribe")):
-            raise _RefusedError(f"Unknown hub method '{name}'")
+            raise _Refused(f"Unknown hub method '{name}'")
         if isinstance(message, StreamInvocation):
-            raise _RefusedError(
+            raise _Refused(
                 f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
             )
         key = self._argument(method, message)
@@ -187,7 +187,7 @@ class Client:
                 return value
             if method.reads is str and isinstance(value, str) and value in CONTRACTS:
                 return value
-        raise _RefusedError(f"Failed to invoke '{message.target}' due to an error on the server.")
+        raise _Refused(f"Failed to invoke '{message.target}' due to an error on the server.")
 
     def leave(self) -> None:
         """Forget everything; called when the connection has ended."""
@@ -214,6 +214,7 @@ def _token(request: HTTPConnection) -> str:
 
 
 async def _negotiate(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     entry = gateway.note_request(request.method, request.url.path)
     if gateway.tokens.user_of(_token(request), gateway.now()) is None:
         entry["outcome"]["status"] = 401
@@ -267,6 +268,7 @@ async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websoc
 
 async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
     """Read until the client leaves, falls silent or breaks the protocol; then let the writer end."""
+    await trio.lowlevel.checkpoint()
     with client.to_send:
         error = None
         try:
@@ -316,6 +318,7 @@ async def _receive(websocket: WebSocket) -> str | bytes:
 
 
 async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.Nursery) -> bool:
+    await trio.lowlevel.checkpoint()
     if request.protocol != "json":
         client.post(HandshakeRefused(f"The protocol '{request.protocol}' is not supported."))
         return False

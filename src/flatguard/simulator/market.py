@@ -38,7 +38,7 @@ class Market:
     contract: Contract
     rng: random.Random
     walks: bool
-    last: Decimal = field(init=False)
+    last: Decimal
     held: bool = False
     rolls_at: datetime | None = None
     told: Row = field(factory=dict)
@@ -50,7 +50,7 @@ class Market:
     seconds: list[Second] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.last = self.open = self.high = self.low = self.contract.first_price
+        self.open = self.high = self.low = self.last
 
     @property
     def bid(self) -> Decimal:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from flatguard.simulator import exact_json
 from flatguard.simulator.bodies import (
-    BadBodyError,
+    BadBody,
     Body,
     Field,
     boolean,
@@ -504,11 +504,12 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(exact_json.dumps(value), status_code=status, media_type="application/json; charset=utf-8")
 
 
-class _NeverAnsweredError(Exception):
+class _NeverAnswered(Exception):
     """A fault says that this call gets no answer."""
 
 
 async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
     began = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
     try:
@@ -518,7 +519,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     entry["body"] = _redacted(data)
     try:
         return await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
-    except _NeverAnsweredError:
+    except _NeverAnswered:
         await _wait_hung_up(request)
         return Response()
     finally:
@@ -528,6 +529,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
 async def _answer_logged(
     gateway: Gateway, endpoint: Endpoint, request: Request, data: bytes, outcome: dict[str, Any]
 ) -> Response:
+    await trio.lowlevel.checkpoint()
     now, path, world = gateway.now(), request.url.path, gateway.world
 
     def struck(name: str) -> bool:
@@ -541,7 +543,7 @@ async def _answer_logged(
         return Response(body, status_code=status, media_type=media_type)
 
     if struck("timeout_before"):
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if struck("http_401"):
         return refuse(401)
     if struck("http_500"):
@@ -560,7 +562,7 @@ async def _answer_logged(
         return response
     try:
         body = parse(data, endpoint.type_name, endpoint.schema) if endpoint.schema else {}
-    except BadBodyError as bad:
+    except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
         return refuse(400, document, "application/problem+json; charset=utf-8")
 
@@ -576,10 +578,10 @@ async def _answer_logged(
     if struck("http_500_after"):
         return refuse(500)
     if struck("timeout_after"):
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if struck("reset_after"):
         await request.scope[TEAR]()
-        raise _NeverAnsweredError
+        raise _NeverAnswered
     if fault := world.faults.strikes("slow", path, now):
         outcome["fault"] = "slow"
         await gateway.sleep_until(now + fault.delay(10))
@@ -617,8 +619,10 @@ def _act_later(endpoint: Endpoint, call: Call, at: datetime) -> None:
 
 
 async def _wait_hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        await trio.lowlevel.checkpoint()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
 
 
 def _named_user(data: bytes) -> str:

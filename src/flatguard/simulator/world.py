@@ -13,8 +13,8 @@ import base64
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import partial
 
@@ -68,21 +68,11 @@ class AccountSetup:
 
 @frozen(kw_only=True)
 class UserSetup:
-    """A login and its accounts."""
+    """A login and its accounts. Without an ``api_key`` it gets one that follows from the seed."""
 
     user_name: str
-    api_key: str
     accounts: tuple[AccountSetup, ...]
-
-
-def default_users(seed: int) -> tuple[UserSetup, ...]:
-    """Return the login that is there unless a scenario says otherwise; only its key depends on the seed."""
-    return (UserSetup(user_name="trader1", api_key=api_key_for(seed, "trader1"), accounts=DEFAULT_ACCOUNTS),)
-
-
-def api_key_for(seed: int, user_name: str) -> str:
-    """Return the key of a login that was not given one."""
-    return base64.b64encode(random.Random(f"{seed}:key:{user_name}").randbytes(32)).decode()
+    api_key: str = ""
 
 
 DEFAULT_ACCOUNTS = (
@@ -108,6 +98,9 @@ DEFAULT_ACCOUNTS = (
         floor=Decimal(-2000),
     ),
 )
+
+
+DEFAULT_USERS = (UserSetup(user_name="trader1", accounts=DEFAULT_ACCOUNTS),)
 
 
 @frozen
@@ -163,16 +156,25 @@ class World:
         start: datetime,
         options: Options | None = None,
         users: Sequence[UserSetup] | None = None,
+        prices: Mapping[str, Decimal] | None = None,
     ) -> None:
         self.seed = seed
         self.start = start
         self.options = options or Options()
-        self.users = {user.user_name.lower(): user for user in (default_users(seed) if users is None else users)}
+        self.users = {
+            user.user_name.lower(): user if user.api_key else evolve(user, api_key=self._new_key(user))
+            for user in (DEFAULT_USERS if users is None else users)
+        }
         self._rng = self.chance("timing")
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
         self.markets = {
-            contract.id: Market(contract, self.chance(contract.id), self.options.price_walk)
+            contract.id: Market(
+                contract,
+                self.chance(contract.id),
+                self.options.price_walk,
+                (prices or {}).get(contract.id, contract.first_price),
+            )
             for contract in CONTRACTS.values()
         }
         self.books: dict[int, Book] = {}
@@ -195,10 +197,13 @@ class World:
     def chance(self, purpose: str) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}")
 
+    def _new_key(self, user: UserSetup) -> str:
+        return base64.b64encode(self.chance(f"key of {user.user_name}").randbytes(32)).decode()
+
     def _open_account(self, user: str, setup: AccountSetup) -> None:
         book = Book(user, setup.balance, setup.max_minis, setup.floor)
         account = Account(setup.id, setup.name, setup.balance, setup.can_trade, setup.visible, setup.simulated)
-        book.account.put(setup.id, account, self.start)
+        book.account.put(setup.id, account, datetime.min.replace(tzinfo=UTC))
         self.books[setup.id] = book
 
     # --- time ---

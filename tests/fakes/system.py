@@ -157,7 +157,8 @@ class System:
 
     async def fault(self, name: str, **how: object) -> None:
         """Start a fault."""
-        await self.rest.sim("faults", name=name, **how)
+        response = await self.rest.http.post("/sim/faults", json={"name": name, **how})
+        assert response.status_code == 200, response.text
 
     async def heal(self) -> None:
         """End all faults."""
@@ -211,7 +212,7 @@ async def open_system(
     mode: Any = "enforce",
     start: datetime = WEDNESDAY_MORNING,
 ) -> AsyncIterator[System]:
-    """Run a double and the daemon beside it; both end with the block."""
+    """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself."""
     double = Double(seed=seed, start=start, options=options if options is not None else Options.calm())
     user = next(iter(double.users.values()))
     settings = Settings(
@@ -228,6 +229,7 @@ async def open_system(
         other_commission=Decimal("0.50"),
         accounts=(AccountSettings(id=AccountId(user.accounts[0].id), mode=mode, rules=rules),),
     )
+    failure: BaseException | None = None
     async with open_in_memory(double) as gateway, http_over(gateway.dial) as http, trio.open_nursery() as nursery:
         system = System(
             double=double,
@@ -238,8 +240,13 @@ async def open_system(
             clock=TrioClock(start),
         )
         await system.start()
-        yield system
+        try:
+            yield system
+        except Exception as error:
+            failure = error
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 Scenario = Callable[[System], Awaitable[None]]

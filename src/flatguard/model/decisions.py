@@ -30,11 +30,6 @@ class ReduceTo:
 
 
 @frozen
-class CancelOpening:
-    """No working order in the account that could open or increase a position."""
-
-
-@frozen
 class LockOut:
     """New exposure is not allowed until ``until``; None means until a condition clears."""
 
@@ -42,7 +37,7 @@ class LockOut:
     scope: str = "account"
 
 
-Decision = Flatten | CloseContract | ReduceTo | CancelOpening | LockOut
+Decision = Flatten | CloseContract | ReduceTo | LockOut
 
 
 @frozen

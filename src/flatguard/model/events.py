@@ -83,31 +83,50 @@ class LinkDown:
 
 
 @frozen
-class SnapshotTaken:
-    """A complete reading by REST, begun at ``began_at``: it replaces what we thought, but for newer events.
+class ExposureRead:
+    """A complete REST reading of what is open: every position, every order in statuses 1, 6, 7 and 8.
 
-    ``orders`` are all that are working (statuses 1, 6, 7, 8); ``trades`` those made since ``trades_since``.
-    ``broker_at`` is the time that the broker's answers carried, None if they carried none.
+    It was begun at ``began_at``; events received since then know better. ``broker_at`` is the time that the answers
+    carried, None if they carried none.
     """
 
     at: datetime
     account_id: AccountId
     began_at: datetime
     broker_at: datetime | None
-    account: Account
     positions: tuple[Position, ...]
     orders: tuple[Order, ...]
+
+
+@frozen
+class RecordRead:
+    """A complete REST reading of the record: the account's row and every trade made since ``trades_since``."""
+
+    at: datetime
+    account_id: AccountId
+    began_at: datetime
+    broker_at: datetime | None
+    account: Account
     trades: tuple[Trade, ...]
     trades_since: datetime
 
 
 @frozen
-class SnapshotFailed:
-    """The picture could not be read; what we know of the account grows older."""
+class ReadingFailed:
+    """The broker could not be read; what we know of the account grows older."""
 
     at: datetime
     account_id: AccountId
     reason: str
+
+
+@frozen
+class ClosesRefused:
+    """The broker does not accept our closes on this account; ``reason`` None once it accepted one again."""
+
+    at: datetime
+    account_id: AccountId
+    reason: str | None
 
 
 @frozen
@@ -143,8 +162,10 @@ Event = (
     | QuoteMoved
     | LinkUp
     | LinkDown
-    | SnapshotTaken
-    | SnapshotFailed
+    | ExposureRead
+    | RecordRead
+    | ReadingFailed
+    | ClosesRefused
     | ContractLearned
     | EventSetAside
     | ClockReached
@@ -158,7 +179,12 @@ def account_of(event: Event) -> AccountId | None:
             return account.id
         case OrderChanged(order=row) | PositionChanged(position=row) | TradeMade(trade=row):
             return row.account_id
-        case SnapshotTaken(account_id=account_id) | SnapshotFailed(account_id=account_id):
+        case (
+            ExposureRead(account_id=account_id)
+            | RecordRead(account_id=account_id)
+            | ReadingFailed(account_id=account_id)
+            | ClosesRefused(account_id=account_id)
+        ):
             return account_id
         case _:
             return None

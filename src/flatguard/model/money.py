@@ -18,3 +18,8 @@ def on_grid(price: Decimal, tick_size: Decimal) -> str:
     """Write a price with the number of decimals that its tick size has."""
     places = max(0, -int(tick_size.normalize().as_tuple().exponent))
     return f"{price:.{places}f}"
+
+
+def plain(number: Decimal) -> str:
+    """Write a count without exponent or trailing zeros: 5, 0.1."""
+    return f"{number.normalize():f}"

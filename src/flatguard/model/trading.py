@@ -1,8 +1,8 @@
 """Contracts, positions, orders, trades, quotes and accounts, as the ProjectX gateway knows them.
 
 Field meanings are those of the gateway's public documentation; where its behaviour differs from that text, the
-attribute says so. Enumerations keep numbers that they do not know, so that a value added by the broker is carried, shown
-and treated with caution rather than lost.
+attribute says so. Enumerations keep numbers that they do not know, so that a value added by the broker is carried,
+shown and treated with caution rather than lost.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class OrderStatus(_OpenEnum):
     SUSPENDED = 8
 
 
-TERMINAL_STATUSES = frozenset(
-    {OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
-)
+TERMINAL_STATUSES = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
 
 
 @frozen
@@ -193,10 +191,19 @@ class Trade:
 
 @frozen
 class Quote:
-    """The merged market of one contract. ``at`` is when we received its newest part; absent parts are None."""
+    """The merged market of one contract; parts never told are None.
+
+    ``last_at`` is when we last received a trade's price, ``book_at`` a bid or an ask.
+    """
 
     contract_id: ContractId
-    at: datetime
     last: Decimal | None = None
     bid: Decimal | None = None
     ask: Decimal | None = None
+    last_at: datetime | None = None
+    book_at: datetime | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When its newest part came."""
+        return max((moment for moment in (self.last_at, self.book_at) if moment is not None), default=None)

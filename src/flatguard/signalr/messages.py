@@ -117,7 +117,5 @@ class Sequence:
     sequence_id: int
 
 
-HubMessage = (
-    Invocation | StreamItem | Completion | StreamInvocation | CancelInvocation | Ping | Close | Ack | Sequence
-)
+HubMessage = Invocation | StreamItem | Completion | StreamInvocation | CancelInvocation | Ping | Close | Ack | Sequence
 Message = HandshakeRequest | HandshakeAccepted | HandshakeRefused | HubMessage

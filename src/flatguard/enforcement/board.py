@@ -1,0 +1,37 @@
+"""The newest state of every account, for those beside the pipeline, and a bell that rings when one moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import trio
+
+from flatguard.model.account import AccountState
+from flatguard.model.ids import AccountId
+
+
+class Board:
+    """States by account. The pipeline writes; enforcement, status and the live view read."""
+
+    def __init__(self, states: Mapping[AccountId, AccountState]) -> None:
+        self._states = dict(states)
+        self._bells = {account_id: trio.Event() for account_id in states}
+
+    @property
+    def states(self) -> Mapping[AccountId, AccountState]:
+        """The newest states, read-only."""
+        return MappingProxyType(self._states)
+
+    def post(self, state: AccountState) -> None:
+        """Replace an account's state without ringing."""
+        self._states[state.id] = state
+
+    def ring(self, account_id: AccountId) -> None:
+        """Wake whoever waits for this account."""
+        bell, self._bells[account_id] = self._bells[account_id], trio.Event()
+        bell.set()
+
+    async def wait_ring(self, account_id: AccountId) -> None:
+        """Return when the account's bell rings next. A cancel leaves nothing behind."""
+        await self._bells[account_id].wait()

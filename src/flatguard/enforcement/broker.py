@@ -1,0 +1,32 @@
+"""What enforcement needs of a broker. The gateway satisfies it without knowing it; tests have a second one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flatguard.model.events import ExposureRead
+from flatguard.model.ids import AccountId, ContractId, OrderId
+from flatguard.model.outcomes import Outcome
+
+
+class Broker(Protocol):
+    """The verbs. Each checkpoints, and may be cancelled; a request that has left may be carried out all the same.
+
+    None of the three that act ever raises for what the broker answers or fails to answer: that is their outcome.
+    """
+
+    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+        """Read all positions and all working orders, completely. Raises FlatguardError where that failed."""
+        ...
+
+    async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:
+        """Close what is open in the contract, whatever its size is when the broker acts. Leaves orders alone."""
+        ...
+
+    async def partial_close(self, account_id: AccountId, contract_id: ContractId, size: int) -> Outcome:
+        """Close ``size`` contracts of the position."""
+        ...
+
+    async def cancel(self, account_id: AccountId, order_id: OrderId) -> Outcome:
+        """Cancel an order; done means accepted, the order's own event says when it ended."""
+        ...

@@ -1,0 +1,377 @@
+"""Bring accounts to the end states that breaches call for: read, compare, act, read again, until it is proven.
+
+One desk per account, so that a slow one never delays another; at a desk one request per contract or order is in
+flight, side by side. Nothing here gives up while a breach stands, and nothing stands between a breach and its first
+request but, for what the broker's record does not show, 50 ms for the disk.
+
+The first requests go out on the picture that the breach was judged on. Every later one goes by a newer reading: a lost
+answer is resolved by looking, never by repeating. A partial close in particular is repeated only once two readings in
+a row agree and no market order is pending, since one that is still on its way would be doubled. The end state is proven
+by two complete REST readings in a row, the second begun after the last event of the account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from math import inf
+
+import trio
+from attrs import define, field, frozen
+
+from flatguard.clock import WallClock
+from flatguard.enforcement.board import Board
+from flatguard.enforcement.broker import Broker
+from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
+from flatguard.enforcement.plan import Wanted
+from flatguard.errors import FlatguardError
+from flatguard.ledger.apply import apply
+from flatguard.model.decisions import Breach
+from flatguard.model.entries import EndStateProven, Entry, StepTaken
+from flatguard.model.events import ClosesRefused, Event, ExposureRead, ReadingFailed
+from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
+from flatguard.model.trading import OrderType
+
+DISK_WAIT_S = 0.05  # how long a breach that the broker's record does not show waits to be durable
+SETTLE_S = 1.5  # REST lists lag the hub by up to a second; after that a reading shows what a request did
+READ_AGAIN_S = 0.25  # between two readings that shall prove the end state
+READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
+REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
+ACCOUNT_REJECTED = "AccountRejected"
+GONE = ("PositionNotFound", "OrderNotFound")
+
+
+@frozen
+class Told:
+    """A breach for enforcement to deal with, new or still standing."""
+
+    breach: Breach
+
+
+@frozen
+class Withdrawn:
+    """A rule's condition has cleared by itself."""
+
+    account_id: AccountId
+    rule: str
+
+
+@define
+class Recorder:
+    """Where enforcement reports to: ``note`` never waits, ``kept`` returns once all noted so far is on disk."""
+
+    note: Callable[[Entry], None]
+    kept: Callable[[], Awaitable[None]]
+    report: Callable[[Event], None]
+
+
+async def carry_out_breaches(
+    told: trio.MemoryReceiveChannel[Told | Withdrawn],
+    brokers: Callable[[AccountId], Broker | None],
+    board: Board,
+    recorder: Recorder,
+    clock: WallClock,
+) -> None:
+    """Deal with every breach that is told. ``brokers`` gives None for an account on which nothing may be sent.
+
+    Returns when ``told`` has ended and every account has reached its end state. The intake never waits for the broker.
+    If cancelled, requests in flight may still be carried out; the next start reads and judges again.
+    """
+    async with trio.open_nursery() as desks_open, told:
+        desks: dict[AccountId, _Desk] = {}
+        async for message in told:
+            account_id = message.breach.account_id if isinstance(message, Told) else message.account_id
+            broker = brokers(account_id)
+            if broker is None:
+                continue
+            if account_id not in desks:
+                desks[account_id] = _Desk(account_id, broker, board, recorder, clock)
+                desks_open.start_soon(desks[account_id].work)
+            if isinstance(message, Told):
+                desks[account_id].want(message.breach)
+            else:
+                desks[account_id].withdraw(message.rule)
+        for desk in desks.values():
+            desk.close_when_done()
+
+
+@define
+class _Rest:
+    """Why a contract or an order is left alone for now: a request in flight, or its effect not yet to be seen."""
+
+    step: Step
+    sent_at: datetime
+    until: float = inf  # trio time; while a request is in flight there is no end
+
+
+@define
+class _Desk:
+    """One account under enforcement."""
+
+    account_id: AccountId
+    broker: Broker
+    board: Board
+    recorder: Recorder
+    clock: WallClock
+    wanted: Wanted = field(factory=Wanted)
+    closing: bool = False
+    resting: dict[object, _Rest] = field(factory=dict)
+    refusals: dict[object, int] = field(factory=dict)
+    whole: set[ContractId] = field(factory=set)
+    partly: set[ContractId] = field(factory=set)
+    readings: list[ExposureRead] = field(factory=list)
+    read_at: float = -inf
+    reached_at: datetime | None = None
+    bell: trio.Event = field(factory=trio.Event)
+
+    def want(self, breach: Breach) -> None:
+        known = self.wanted.breaches.get(breach.rule)
+        self.wanted = self.wanted.including(breach)
+        if self.wanted and (known is None or known.decisions != breach.decisions):
+            self.readings.clear()  # what was proven so far was for less
+        self.bell.set()
+
+    def withdraw(self, rule: str) -> None:
+        self.wanted = self.wanted.without_reductions_of(rule)
+        self.bell.set()
+
+    def close_when_done(self) -> None:
+        self.closing = True
+        self.bell.set()
+
+    async def work(self) -> None:
+        async with trio.open_nursery() as requests:
+            while self.wanted or not self.closing:
+                if not self.wanted:
+                    self._forget()
+                    await self._stirred(inf)
+                    continue
+                await self._disk_had_its_chance()
+                self._act(requests)
+                moved = await self._stirred(self._pause())
+                if self._looks_reached() or not moved or trio.current_time() - self.read_at >= READ_AT_LEAST_S:
+                    await self._read()
+                self._conclude()
+
+    def _forget(self) -> None:
+        self.readings.clear()
+        self.refusals.clear()
+        self.whole.clear()
+        self.partly.clear()
+        self.reached_at = None
+
+    async def _disk_had_its_chance(self) -> None:
+        """Wait until what is wanted is durable, 50 ms at most, where the broker's record would not tell it again."""
+        on_record = all(breach.on_record for breach in self.wanted.breaches.values())
+        if on_record and not any(isinstance(step, PartialClose) for step in self._steps()):
+            return
+        with trio.move_on_after(DISK_WAIT_S):
+            await self.recorder.kept()
+
+    # what to do
+
+    def _held(self) -> Held:
+        """Return the newest picture: the ledger's, which already holds our own readings and all hub events."""
+        state = self.board.states[self.account_id]
+        for reading in self.readings[-1:]:
+            if state.exposure_at is None or reading.began_at > state.exposure_at:
+                state = apply(state, reading)  # ours has not come through the pipeline yet
+        return Held.of(state.positions.values(), state.orders.values())
+
+    def _steps(self) -> tuple[Step, ...]:
+        return tuple(
+            Close(step.contract_id) if isinstance(step, PartialClose) and step.contract_id in self.whole else step
+            for step in next_steps(self.wanted, self._held())
+        )
+
+    def _act(self, requests: trio.Nursery) -> None:
+        for step in self._steps():
+            if self._rests(step) or (isinstance(step, PartialClose) and not self._may_reduce(step)):
+                continue
+            self.resting[_key(step)] = _Rest(step, self.clock.now())
+            requests.start_soon(self._perform, step)
+
+    def _rests(self, step: Step) -> bool:
+        rest = self.resting.get(_key(step))
+        if rest is None:
+            return False
+        seen_done = rest.until < inf and self._seen_done(rest)
+        if not seen_done and trio.current_time() < rest.until:
+            return True
+        if seen_done:
+            self.partly.discard(step.contract_id)
+        del self.resting[_key(step)]
+        return False
+
+    def _seen_done(self, rest: _Rest) -> bool:
+        """Whether the hub has shown the whole effect of a request that was answered."""
+        state = self.board.states[self.account_id]
+        heard = state.seen.get(rest.step.contract_id)
+        if heard is None or heard <= rest.sent_at:
+            return False
+        position = state.positions.get(rest.step.contract_id)
+        size = abs(position.size) if position is not None else 0
+        match rest.step:
+            case Close():
+                return True  # a close again takes what is there now; it cannot overshoot
+            case PartialClose(size=closed, held=held):
+                return size == held - closed
+            case Cancel():
+                return False
+
+    def _may_reduce(self, step: PartialClose) -> bool:
+        """Whether a partial close may go out: the first one, or one that two newer readings agree upon."""
+        if step.contract_id not in self.partly:
+            return True
+        pending = any(
+            order.type is OrderType.MARKET and order.contract_id == step.contract_id for order in self._held().orders
+        )
+        sizes = [_size_in(reading, step.contract_id) for reading in self.readings[-2:]]
+        return not pending and len(sizes) == 2 and sizes == [step.held, step.held]
+
+    async def _perform(self, step: Step) -> None:
+        sent_at = self.clock.now()
+        breaches = tuple(breach.id for breach in self.wanted.breaches.values())
+        match step:
+            case Close(contract_id):
+                outcome = await self.broker.close(self.account_id, contract_id)
+            case PartialClose(contract_id, size):
+                self.partly.add(contract_id)
+                self.readings.clear()
+                outcome = await self.broker.partial_close(self.account_id, contract_id, size)
+            case Cancel(_, order_id):
+                outcome = await self.broker.cancel(self.account_id, order_id)
+        self.recorder.note(_entry(self.account_id, breaches, step, sent_at, self.clock.now(), outcome))
+        self._learn(step, outcome)
+        self.resting[_key(step)].until = trio.current_time() + self._rest_after(step, outcome)
+        self.bell.set()
+
+    def _learn(self, step: Step, outcome: Outcome) -> None:
+        """Take from an outcome what is known from now on about this account or contract."""
+        refused = self.board.states[self.account_id].closes_refused
+        if isinstance(step, Cancel):
+            return
+        if isinstance(outcome, Done) and refused is not None:
+            self.recorder.report(ClosesRefused(self.clock.now(), self.account_id, None))
+        if not isinstance(outcome, Refused) or _gone(outcome):
+            return
+        if ACCOUNT_REJECTED in outcome.reason and refused is None:
+            self.recorder.report(ClosesRefused(self.clock.now(), self.account_id, outcome.reason))
+        if isinstance(step, PartialClose) and "InvalidCloseSize" not in outcome.reason:
+            self.whole.add(step.contract_id)
+
+    def _rest_after(self, step: Step, outcome: Outcome) -> float:
+        key = _key(step)
+        match outcome:
+            case Done():
+                self.refusals.pop(key, None)
+                return SETTLE_S
+            case Refused() if _gone(outcome):
+                return READ_AGAIN_S
+            case Refused() if isinstance(step, PartialClose):
+                return 0.0
+            case Unknown(retry_after_s=asked):
+                return max(SETTLE_S, min(asked or 0.0, REFUSED_PAUSES_S[-1]))
+            case Refused():
+                tries = self.refusals.get(key, 0)
+                self.refusals[key] = tries + 1
+                return REFUSED_PAUSES_S[min(tries, len(REFUSED_PAUSES_S) - 1)]
+
+    # how it went
+
+    def _pause(self) -> float:
+        """How long to wait for the hub or an answer before reading by REST."""
+        now = trio.current_time()
+        waiting = any(rest.until > now for rest in self.resting.values())
+        return READ_AT_LEAST_S if waiting and not self._looks_reached() else READ_AGAIN_S
+
+    def _looks_reached(self) -> bool:
+        return reached(self.wanted, self._held())
+
+    async def _stirred(self, seconds: float) -> bool:
+        """Return True when something moved: the account, a request, what is wanted; False after ``seconds``."""
+        with trio.move_on_after(seconds) as waited:
+            async with trio.open_nursery() as nursery:
+
+                async def first(wait: Callable[[], Awaitable[None]]) -> None:
+                    await wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(first, self.bell.wait)
+                nursery.start_soon(first, lambda: self.board.wait_ring(self.account_id))
+        self.bell = trio.Event()
+        return not waited.cancelled_caught
+
+    async def _read(self) -> None:
+        self.read_at = trio.current_time()
+        try:
+            reading = await self.broker.read_exposure(self.account_id)
+        except FlatguardError as error:
+            self.readings.clear()
+            self.recorder.report(ReadingFailed(self.clock.now(), self.account_id, str(error)))
+            return
+        self.readings = [*self.readings[-1:], reading]
+        self.recorder.report(reading)
+
+    def _conclude(self) -> None:
+        if not self.wanted:
+            return
+        if not self._looks_reached():
+            self.reached_at = None
+            return
+        if self.reached_at is None:
+            self.reached_at = self.clock.now()
+        if not self._proven():
+            return
+        breaches = tuple(breach.id for breach in self.wanted.breaches.values())
+        self.recorder.note(EndStateProven(self.account_id, breaches, self.reached_at, self.clock.now()))
+        self.wanted = Wanted()
+
+    def _proven(self) -> bool:
+        """Whether two complete readings in a row show the end state, the second begun after the last event."""
+        if len(self.readings) < 2:
+            return False
+        last_event = self.board.states[self.account_id].last_event_at
+        second = self.readings[1]
+        return all(reached(self.wanted, Held.of(r.positions, r.orders)) for r in self.readings) and (
+            last_event is None or second.began_at > last_event
+        )
+
+
+def _gone(outcome: Refused) -> bool:
+    """Whether what should be closed or cancelled is not there (any more). A reading has to confirm it."""
+    return outcome.reason.startswith(GONE)
+
+
+def _key(step: Step) -> object:
+    return step.order_id if isinstance(step, Cancel) else step.contract_id
+
+
+def _size_in(reading: ExposureRead, contract_id: ContractId) -> int:
+    return sum(abs(p.size) for p in reading.positions if p.contract_id == contract_id)
+
+
+def _entry(
+    account_id: AccountId,
+    breaches: tuple[str, ...],
+    step: Step,
+    sent_at: datetime,
+    answered_at: datetime,
+    outcome: Outcome,
+) -> StepTaken:
+    match step:
+        case Close():
+            action, detail = "close", ""
+        case PartialClose(size=size, held=held):
+            action, detail = "partial_close", f"{size} of {held}"
+        case Cancel(order_id=order_id):
+            action, detail = "cancel", f"order {order_id}"
+    match outcome:
+        case Done():
+            word, reason = "done", ""
+        case Refused(code=code, reason=text):
+            word, reason = "refused", f"{text} (code {code})"
+        case Unknown(reason=text):
+            word, reason = "unknown", text
+    return StepTaken(account_id, breaches, action, step.contract_id, detail, sent_at, answered_at, word, reason)

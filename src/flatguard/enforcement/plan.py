@@ -1,0 +1,60 @@
+"""What is wanted of an account, from all the breaches under way at once.
+
+Decisions are end states, so they merge: flat absorbs closed, closed absorbs reduced, and the smaller cap wins. What a
+rule says now replaces what it said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, field, frozen
+
+from flatguard.model.decisions import Breach, CloseContract, Flatten, ReduceTo
+from flatguard.model.ids import ContractId
+
+
+@frozen
+class Wanted:
+    """The breaches under way, by rule."""
+
+    breaches: Mapping[str, Breach] = field(factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.breaches)
+
+    @property
+    def flat(self) -> bool:
+        """Whether the account shall hold nothing at all."""
+        return any(Flatten() in breach.decisions for breach in self.breaches.values())
+
+    @property
+    def caps(self) -> Mapping[ContractId, int]:
+        """The most that may be held, by contract; 0 means closed."""
+        caps: dict[ContractId, int] = {}
+        for breach in self.breaches.values():
+            for decision in breach.decisions:
+                match decision:
+                    case CloseContract(contract_id):
+                        caps[contract_id] = 0
+                    case ReduceTo(contract_id, size):
+                        caps[contract_id] = min(size, caps.get(contract_id, size))
+                    case _:
+                        pass
+        return caps
+
+    def including(self, breach: Breach) -> Wanted:
+        """Return what is wanted once ``breach`` is told. One that asks for nothing at the broker adds nothing."""
+        if not any(isinstance(decision, Flatten | CloseContract | ReduceTo) for decision in breach.decisions):
+            return self
+        return evolve(self, breaches={**self.breaches, breach.rule: breach})
+
+    def without_reductions_of(self, rule: str) -> Wanted:
+        """Return what is wanted once the condition of ``rule`` has cleared by itself.
+
+        A reduction has then become needless. A close has not: part of it may be what cleared the condition.
+        """
+        breach = self.breaches.get(rule)
+        if breach is None or not all(isinstance(decision, ReduceTo) for decision in breach.decisions):
+            return self
+        return evolve(self, breaches={name: b for name, b in self.breaches.items() if name != rule})

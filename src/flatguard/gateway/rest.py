@@ -1,0 +1,250 @@
+"""One method per endpoint of the gateway that flatguard uses; typed in, typed out.
+
+Readings raise where they are not complete: a list that is missing is never an empty one. Requests that change something
+never raise for what the broker answers; their outcome is done, refused or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from attrs import define, field
+
+from flatguard.clock import WallClock
+from flatguard.errors import FlatguardError, GatewayUnreachable, UnreadableAnswer
+from flatguard.gateway import verdict
+from flatguard.gateway.http import Answer, HttpClient, NoAnswer, NotSent
+from flatguard.gateway.token import Token, login_refused
+from flatguard.gateway.wire import structure, structure_list
+from flatguard.model.events import ExposureRead, RecordRead
+from flatguard.model.ids import AccountId, ContractId, OrderId
+from flatguard.model.outcomes import Outcome, Refused, Unknown
+from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
+from flatguard.signalr.errors import ProtocolError
+from flatguard.signalr.framing import read_json, write_json
+
+WORKING = [OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.PENDING_CANCELLATION, OrderStatus.SUSPENDED]
+PAGE = 100
+MAX_PAGES = 50  # 5,000 working orders; past that the answer is taken for nonsense
+QUIET_S = 30.0
+
+Body = Mapping[str, object]
+
+
+async def log_in(http: HttpClient, user_name: str, api_key: str) -> str:
+    """Fetch a token with the API key. Raises LoginRefused, GatewayUnreachable or UnreadableAnswer."""
+    body = _object(
+        await _reached(http.post("/api/Auth/loginKey", write_json({"userName": user_name, "apiKey": api_key}), JSON))
+    )
+    token, code, text = body.get("token"), body.get("errorCode"), body.get("errorMessage")
+    if body.get("success") is True and isinstance(token, str) and token:
+        return token
+    if code == 8:
+        raise GatewayUnreachable("the gateway could not log us in just now (code 8)", hint="it is tried again")
+    raise login_refused(code if isinstance(code, int) else -1, text if isinstance(text, str) else None)
+
+
+async def validate(http: HttpClient, token: str) -> str:
+    """Exchange a token for a fresh one; the old one where the gateway gives none."""
+    body = _object(await _reached(http.post("/api/Auth/validate", "", {**JSON, **_bearer(token)})))
+    fresh = body.get("newToken")
+    if body.get("success") is not True:
+        raise UnreadableAnswer(f"the token was not validated (code {body.get('errorCode')})")
+    return fresh if isinstance(fresh, str) and fresh else token
+
+
+@define
+class Gateway:
+    """The REST side of one login, in one lane of its allowance.
+
+    ``take`` returns when the next request may go out. Every method is a checkpoint; a request that has left is not cut
+    short by a cancel.
+    """
+
+    http: HttpClient
+    token: Token
+    clock: WallClock
+    take: Callable[[], Awaitable[None]]
+    be_quiet: Callable[[float], None] = field(default=lambda seconds: None)
+    broker_at: datetime | None = None
+
+    # reading
+
+    async def accounts(self) -> tuple[Account, ...]:
+        """Return all accounts of the login, those that cannot trade any more too."""
+        return structure_list(
+            await self._read("/api/Account/search", {"onlyActiveAccounts": False}), "accounts", Account
+        )
+
+    async def contract(self, contract_id: ContractId) -> Contract:
+        """Return one contract, also of an expired month."""
+        return structure(
+            (await self._read("/api/Contract/searchById", {"contractId": contract_id})).get("contract"), Contract
+        )
+
+    async def contracts(self) -> tuple[Contract, ...]:
+        """Return the contracts that trade now, one active month per product."""
+        return structure_list(await self._read("/api/Contract/available", {"live": False}), "contracts", Contract)
+
+    async def positions(self, account_id: AccountId) -> tuple[Position, ...]:
+        """Return all open positions."""
+        return structure_list(
+            await self._read("/api/Position/searchOpen", {"accountId": account_id}), "positions", Position
+        )
+
+    async def working_orders(self, account_id: AccountId) -> tuple[Order, ...]:
+        """Return all orders that may still fill: statuses 1, 6, 7 and 8, every page.
+
+        ``Order/searchOpen`` would show status 1 only. A page holds 100 rows at most and its offset counts rows.
+        """
+        orders: dict[OrderId, Order] = {}
+        for page in range(MAX_PAGES):
+            body = await self._read(
+                "/api/Order/v2/query",
+                {
+                    "filter": {"accountId": account_id, "statuses": [int(status) for status in WORKING]},
+                    "pageSize": PAGE,
+                    "pageOffset": page * PAGE,
+                    "sortBy": 1,
+                    "sortDirection": 0,
+                    "includeTotalCount": True,
+                },
+            )
+            rows = structure_list(body, "orders", Order)
+            orders.update((row.id, row) for row in rows)
+            if len(rows) < PAGE:
+                return tuple(order for order in orders.values() if order.account_id == account_id and order.working)
+        raise UnreadableAnswer("the list of working orders has no end")
+
+    async def trades(self, account_id: AccountId, since: datetime) -> tuple[Trade, ...]:
+        """Return all fills made since ``since``."""
+        body = await self._read("/api/Trade/search", {"accountId": account_id, "startTimestamp": since.isoformat()})
+        return structure_list(body, "trades", Trade)
+
+    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+        """Read positions and working orders, completely or not at all."""
+        began_at = self.clock.now()
+        positions = await self.positions(account_id)
+        orders = await self.working_orders(account_id)
+        return ExposureRead(self.clock.now(), account_id, began_at, self.broker_at, positions, orders)
+
+    async def read_record(self, account_id: AccountId, since: datetime) -> RecordRead:
+        """Read the account's row and its fills since ``since``, completely or not at all."""
+        began_at = self.clock.now()
+        account = next((row for row in await self.accounts() if row.id == account_id), None)
+        if account is None:
+            raise UnreadableAnswer(f"account {account_id} is not in the gateway's list")
+        trades = await self.trades(account_id, since)
+        return RecordRead(self.clock.now(), account_id, began_at, self.broker_at, account, trades, since)
+
+    # acting
+
+    async def place(
+        self,
+        account_id: AccountId,
+        contract_id: ContractId,
+        side: Side,
+        size: int,
+        order_type: OrderType = OrderType.MARKET,
+        *,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        custom_tag: str | None = None,
+    ) -> Outcome:
+        """Place an order. Prices lie on the contract's tick grid; a tag may never be used twice."""
+        return await self._act(
+            verdict.PLACE,
+            {
+                "accountId": account_id,
+                "contractId": contract_id,
+                "type": int(order_type),
+                "side": int(side),
+                "size": size,
+                "limitPrice": limit_price,
+                "stopPrice": stop_price,
+                "trailPrice": None,
+                "customTag": custom_tag,
+            },
+        )
+
+    async def cancel(self, account_id: AccountId, order_id: OrderId) -> Outcome:
+        """Cancel an order. Done means accepted; the order's own event says when it ended."""
+        return await self._act(verdict.CANCEL, {"accountId": account_id, "orderId": order_id})
+
+    async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:
+        """Close the whole position. Resting orders stay."""
+        return await self._act(verdict.CLOSE, {"accountId": account_id, "contractId": contract_id})
+
+    async def partial_close(self, account_id: AccountId, contract_id: ContractId, size: int) -> Outcome:
+        """Close ``size`` contracts of the position. Resting orders stay."""
+        return await self._act(
+            verdict.PARTIAL_CLOSE, {"accountId": account_id, "contractId": contract_id, "size": size}
+        )
+
+    # the two ways of asking
+
+    async def _read(self, path: str, body: Body) -> Body:
+        token = await self.token.current()
+        answer = await self._post(path, body, token)
+        if answer.status in {401, 403}:
+            answer = await self._post(path, body, await self.token.renewed(token))
+        if answer.status == 429:
+            self.be_quiet(answer.retry_after_s if answer.retry_after_s is not None else QUIET_S)
+        read = _object(answer)
+        if read.get("success") is not True or read.get("errorCode") != 0:
+            raise UnreadableAnswer(f"{path} answered with code {read.get('errorCode')}: {read.get('errorMessage')}")
+        return read
+
+    async def _act(self, path: str, body: Body) -> Outcome:
+        try:
+            token = await self.token.current()
+            answer = await self._post(path, body, token)
+            if answer.status == 401:  # refused at the door, so not carried out: this one may be repeated, once
+                answer = await self._post(path, body, await self.token.renewed(token))
+        except NotSent as error:
+            return Refused(0, str(error))
+        except FlatguardError as error:
+            return Unknown(str(error))
+        return verdict.verdict(path, answer.status, _maybe_object(answer), answer.retry_after_s)
+
+    async def _post(self, path: str, body: Body, token: str) -> Answer:
+        await self.take()
+        answer = await self.http.post(path, write_json(body), {**JSON, **_bearer(token)})
+        if answer.date is not None:
+            self.broker_at = answer.date
+        return answer
+
+
+JSON = {"content-type": "application/json"}
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+async def _reached(answer: Awaitable[Answer]) -> Answer:
+    try:
+        return await answer
+    except (NotSent, NoAnswer) as error:
+        raise GatewayUnreachable(str(error), hint="it is tried again until the gateway answers") from None
+
+
+def _object(answer: Answer) -> Body:
+    """Return the answer's JSON object. Raises GatewayUnreachable for a server's failure, else UnreadableAnswer."""
+    if answer.status >= 500 or answer.status == 429:
+        raise GatewayUnreachable(f"the gateway answered with HTTP status {answer.status}")
+    if answer.status != 200:
+        raise UnreadableAnswer(f"the gateway answered with HTTP status {answer.status}")
+    body = _maybe_object(answer)
+    if body is None:
+        raise UnreadableAnswer("the gateway's answer is not a JSON object")
+    return body
+
+
+def _maybe_object(answer: Answer) -> Body | None:
+    try:
+        return read_json(answer.body)
+    except ProtocolError:
+        return None

@@ -1,0 +1,211 @@
+"""Fold one event into an account's state. Every event enters, locked or not; judging comes after.
+
+Nothing counts twice: trades are kept by id, rows of orders and positions replace one another, and a reading by REST
+gives way to what the hub said since it was begun (less the time by which REST lists are known to lag).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar, assert_never
+
+from attrs import evolve
+
+from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
+from flatguard.ledger.reconcile import merge_orders, merge_positions
+from flatguard.ledger.trading_day import trading_day
+from flatguard.model.account import AccountState, Link
+from flatguard.model.events import (
+    AccountChanged,
+    ClockReached,
+    ClosesRefused,
+    ContractLearned,
+    Event,
+    EventSetAside,
+    ExposureRead,
+    Hub,
+    LinkDown,
+    LinkUp,
+    OrderChanged,
+    PositionChanged,
+    QuoteMoved,
+    ReadingFailed,
+    RecordRead,
+    TradeMade,
+)
+from flatguard.model.ids import ContractId
+from flatguard.model.trading import Order, Position, Quote, Trade
+
+TOMBSTONE_LIFE = timedelta(seconds=60)  # a late "open" must not revive an order that ended
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def apply(state: AccountState, event: Event) -> AccountState:
+    """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
+    state = _turn_day(state, event.at)
+    match event:
+        case PositionChanged(position=position):
+            return _with_position(_heard(state, event.at), position, event.at)
+        case OrderChanged(order=order):
+            return _with_order(_heard(state, event.at), order, event.at)
+        case TradeMade(trade=trade):
+            return _with_trades(_heard(state, event.at), (trade,))
+        case AccountChanged(account=account):
+            return evolve(state, account=account)
+        case QuoteMoved():
+            return _with_quote(state, event)
+        case ExposureRead():
+            return _with_exposure(state, event)
+        case RecordRead():
+            state = _with_trades(_broker_seen(state, event.broker_at), event.trades)
+            return evolve(state, account=event.account, record_at=event.began_at)
+        case ReadingFailed(reason=reason):
+            return evolve(state, read_failed=reason)
+        case ClosesRefused(reason=reason):
+            return evolve(state, closes_refused=reason)
+        case ContractLearned(contract=contract):
+            return evolve(state, contracts=_put(state.contracts, contract.id, contract))
+        case LinkUp(hub=hub, at=at):
+            return evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
+        case LinkDown(hub=hub, at=at, reason=reason):
+            link = state.links[hub]
+            since = link.since if not link.up and link.since is not None else at
+            return evolve(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
+        case EventSetAside(hub=Hub.USER, reason=reason):
+            return evolve(state, doubt=f"an event could not be understood: {reason}")
+        case EventSetAside() | ClockReached():
+            return state
+        case _:
+            assert_never(event)
+
+
+def _put(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
+    return {**mapping, key: value}
+
+
+def _without(mapping: Mapping[K, V], key: K) -> Mapping[K, V]:
+    return {k: v for k, v in mapping.items() if k != key}
+
+
+def _heard(state: AccountState, at: datetime) -> AccountState:
+    return evolve(state, last_event_at=at)
+
+
+def _broker_seen(state: AccountState, broker_at: datetime | None) -> AccountState:
+    if broker_at is None or (state.broker_seen is not None and broker_at <= state.broker_seen):
+        return state
+    return evolve(state, broker_seen=broker_at)
+
+
+def _turn_day(state: AccountState, at: datetime) -> AccountState:
+    """Start the next trading day if it has come. Locks end by their own times, so there is nothing to clear."""
+    if state.today is not None and at < state.today.ends_at:
+        return state
+    today = trading_day(at, state.terms)
+    trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at}
+    state = evolve(state, today=today, trades=trades)
+    return evolve(state, realized=realize(state))
+
+
+def _with_position(state: AccountState, position: Position, at: datetime) -> AccountState:
+    contract_id = position.contract_id
+    held = state.positions.get(contract_id)
+    before = held.size if held is not None else 0
+    grew = abs(position.size) > abs(before) or position.size * before < 0
+    return evolve(
+        state,
+        positions=_put(state.positions, contract_id, position)
+        if position.size
+        else _without(state.positions, contract_id),
+        seen=_put(state.seen, contract_id, at),
+        increased_at=_put(state.increased_at, contract_id, at) if grew else state.increased_at,
+    )
+
+
+def _with_order(state: AccountState, order: Order, at: datetime) -> AccountState:
+    known = state.orders.get(order.id)
+    if known is not None and not known.working and order.working:
+        return state  # it has ended; this word of it is older
+    orders = {i: o for i, o in state.orders.items() if o.working or at - state.order_seen.get(i, at) <= TOMBSTONE_LIFE}
+    orders[order.id] = order
+    seen = {i: moment for i, moment in state.order_seen.items() if i in orders}
+    seen[order.id] = at
+    return evolve(state, orders=orders, order_seen=seen)
+
+
+def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
+    known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    if event.last is not None:
+        known = evolve(known, last=event.last, last_at=event.at)
+    if event.bid is not None or event.ask is not None:
+        known = evolve(
+            known,
+            bid=known.bid if event.bid is None else event.bid,
+            ask=known.ask if event.ask is None else event.ask,
+            book_at=event.at,
+        )
+    return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
+
+
+def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
+    state = _broker_seen(state, reading.broker_at)
+    state = merge_orders(merge_positions(state, reading), reading)
+    return evolve(state, exposure_at=reading.began_at, read_failed=None, doubt=None)
+
+
+def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState:
+    """Add fills by id. What the hub told of a cost stays when a REST row does not tell it.
+
+    A fill made after all others is added to the sums; anything else (late, voided, a cost learned) adds the day up
+    anew.
+    """
+    known = dict(state.trades)
+    rates = dict(state.commission_rates)
+    in_order = True
+    added: list[Trade] = []
+    for row in trades:
+        if state.today is not None and row.made_at < state.today.starts_at:
+            continue
+        before = known.get(row.id)
+        trade = row if before is None else _merged(before, row)
+        if trade == before:
+            continue
+        known[trade.id] = trade
+        in_order = in_order and before is None
+        added.append(trade)
+        in_order = _learn_rate(rates, trade) and in_order
+    if not added:
+        return state
+    state = evolve(state, trades=known, commission_rates=rates)
+    added.sort(key=lambda t: (t.made_at, t.id))
+    last = state.realized.last_made_at
+    if not in_order or (last is not None and added[0].made_at <= last):
+        return evolve(state, realized=realize(state))
+    realized = state.realized
+    for trade in added:
+        if counts_today(trade, state):
+            realized = add_fill(realized, trade, commission_of(trade, state))
+    return evolve(state, realized=realized)
+
+
+def _learn_rate(rates: dict[ContractId, Decimal], trade: Trade) -> bool:
+    """Keep the dearest rate told; return False where it changed, so that older fills are charged anew."""
+    rate = rate_told(trade)
+    if rate is None or (trade.contract_id in rates and rates[trade.contract_id] >= rate):
+        return True
+    rates[trade.contract_id] = rate
+    return False
+
+
+def _merged(before: Trade, row: Trade) -> Trade:
+    return evolve(
+        row,
+        profit_and_loss=before.profit_and_loss if row.profit_and_loss is None else row.profit_and_loss,
+        fees=max(before.fees, row.fees),
+        commissions=before.commissions if row.commissions is None else row.commissions,
+        voided=before.voided or row.voided,
+    )

@@ -1,0 +1,49 @@
+"""What a complete reading by REST changes in what we know.
+
+A reading replaces rows, except those of which the hub has spoken since the reading was begun. REST lists lag the hub by
+up to a second, so a row that the hub touched just before the reading began keeps the hub's word too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from attrs import evolve
+
+from flatguard.model.account import AccountState
+from flatguard.model.events import ExposureRead
+
+REST_LAG = timedelta(seconds=1.5)
+
+
+def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
+    """Return the state with the positions of ``reading``, but for contracts of which the hub knows better."""
+    positions = {c: p for c, p in state.positions.items() if _hub_knows_better(state.seen.get(c), reading)}
+    increased = dict(state.increased_at)
+    for row in reading.positions:
+        if _hub_knows_better(state.seen.get(row.contract_id), reading):
+            continue
+        positions[row.contract_id] = row
+        held = state.positions.get(row.contract_id)
+        if held is None:
+            increased[row.contract_id] = row.opened_at
+        elif abs(row.size) > abs(held.size) or row.size * held.size < 0:
+            increased[row.contract_id] = reading.began_at
+    return evolve(state, positions=positions, increased_at=increased)
+
+
+def merge_orders(state: AccountState, reading: ExposureRead) -> AccountState:
+    """Return the state with the working orders of ``reading``, but for those of which the hub knows better.
+
+    An order that ended stays ended: an older list cannot revive it.
+    """
+    orders = {
+        i: o for i, o in state.orders.items() if not o.working or _hub_knows_better(state.order_seen.get(i), reading)
+    }
+    for row in reading.orders:
+        orders.setdefault(row.id, row)
+    return evolve(state, orders=orders)
+
+
+def _hub_knows_better(heard_at: datetime | None, reading: ExposureRead) -> bool:
+    return heard_at is not None and heard_at > reading.began_at - REST_LAG

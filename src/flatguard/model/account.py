@@ -1,0 +1,152 @@
+"""All that a rule may know of an account. One frozen value; the ledger makes the next one from each event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from attrs import field, frozen
+
+from flatguard.model.decisions import Decision
+from flatguard.model.events import Hub
+from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
+from flatguard.model.lockouts import ACCOUNT_SCOPE, Lockout
+from flatguard.model.money import ZERO
+from flatguard.model.products import product
+from flatguard.model.trading import Account, Contract, Order, Position, Quote, Trade, root_of
+
+
+@frozen
+class Terms:
+    """What the settings fix about how an account is counted.
+
+    ``reset`` in ``zone`` is when the trading day turns. ``commissions`` are US dollars a contract and side, by ticker,
+    charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name.
+    """
+
+    reset: time = time(17)
+    zone: ZoneInfo = field(factory=lambda: ZoneInfo("America/Chicago"))
+    commissions: Mapping[str, Decimal] = field(factory=dict)
+    other_commission: Decimal = Decimal("0.50")
+
+
+@frozen
+class TradingDay:
+    """One trading day of the account: ``starts_at`` belongs to it, ``ends_at`` no longer.
+
+    ``label`` is the date that traders call it by. ``unlocks_at`` is when a lockout "until the reset" ends: the start of
+    the next day that trades, so a Friday's ends on Sunday.
+    """
+
+    label: date
+    starts_at: datetime
+    ends_at: datetime
+    unlocks_at: datetime
+
+
+@frozen
+class Realized:
+    """Realised P&L of the trading day, from the broker's trades.
+
+    ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows are the lowest that
+    each stood at when the fills are taken in the order in which they were made, never above zero.
+    """
+
+    gross: Decimal = ZERO
+    fees: Decimal = ZERO
+    commissions: Decimal = ZERO
+    fills: int = 0
+    low_gross: Decimal = ZERO
+    low_net: Decimal = ZERO
+    last_made_at: datetime | None = None
+
+    @property
+    def net(self) -> Decimal:
+        """Gross less fees and commissions."""
+        return self.gross - self.fees - self.commissions
+
+
+@frozen
+class Link:
+    """Whether a hub tells us what happens, since when, and why not."""
+
+    up: bool = False
+    since: datetime | None = None
+    reason: str = "not connected yet"
+
+
+@frozen
+class BreachMark:
+    """A rule's condition holds; it was found as breach ``id``. Enforcement was last told ``told`` at ``told_at``."""
+
+    id: str
+    cause: str
+    since: datetime
+    told_at: datetime
+    told: tuple[Decision, ...]
+
+
+@frozen
+class AccountState:
+    """An account as we know it, with the age of what we know.
+
+    ``orders`` holds working orders and, for a minute, those that ended. ``seen`` says when the user hub last spoke of
+    a contract's position, ``order_seen`` of an order; ``increased_at`` when a position last grew. ``exposure_at`` and
+    ``record_at`` are when the newest complete readings began. ``doubt`` is why the picture may be wrong although the
+    link is up; a fresh reading clears it.
+    """
+
+    id: AccountId
+    terms: Terms = field(factory=Terms)
+    today: TradingDay | None = None
+    account: Account | None = None
+    contracts: Mapping[ContractId, Contract] = field(factory=dict)
+    positions: Mapping[ContractId, Position] = field(factory=dict)
+    seen: Mapping[ContractId, datetime] = field(factory=dict)
+    increased_at: Mapping[ContractId, datetime] = field(factory=dict)
+    orders: Mapping[OrderId, Order] = field(factory=dict)
+    order_seen: Mapping[OrderId, datetime] = field(factory=dict)
+    trades: Mapping[TradeId, Trade] = field(factory=dict)
+    commission_rates: Mapping[ContractId, Decimal] = field(factory=dict)
+    realized: Realized = Realized()
+    quotes: Mapping[ContractId, Quote] = field(factory=dict)
+    links: Mapping[Hub, Link] = field(factory=lambda: {Hub.USER: Link(), Hub.MARKET: Link()})
+    exposure_at: datetime | None = None
+    record_at: datetime | None = None
+    read_failed: str | None = None
+    doubt: str | None = None
+    closes_refused: str | None = None
+    broker_seen: datetime | None = None
+    last_event_at: datetime | None = None
+    lockouts: tuple[Lockout, ...] = ()
+    breached: Mapping[str, BreachMark] = field(factory=dict)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether both the exposure and the record have been read at least once; before that nothing is judged."""
+        return self.exposure_at is not None and self.record_at is not None
+
+    @property
+    def working_orders(self) -> tuple[Order, ...]:
+        """Orders that may still fill, oldest id first."""
+        return tuple(sorted((o for o in self.orders.values() if o.working), key=lambda o: o.id))
+
+    def locked(self, at: datetime) -> tuple[Lockout, ...]:
+        """Return the lockouts in force at ``at``."""
+        return tuple(lock for lock in self.lockouts if lock.holds(at, self.broker_seen))
+
+    def locked_by(self, rule: str, scope: str = ACCOUNT_SCOPE) -> Lockout | None:
+        """Return the lockout that ``rule`` has set on ``scope``, in force or not."""
+        return next((lock for lock in self.lockouts if lock.rule == rule and lock.scope == scope), None)
+
+    def ticker(self, contract_id: ContractId) -> str:
+        """Return the ticker of a contract, told by the broker or else read from its id."""
+        contract = self.contracts.get(contract_id)
+        return product(contract.ticker if contract is not None else root_of(contract_id))
+
+    def label(self, contract_id: ContractId) -> str:
+        """Return the contract's name for a person (``MNQZ6``); its id where the broker has not described it yet."""
+        contract = self.contracts.get(contract_id)
+        return contract.name if contract is not None else contract_id

@@ -1,0 +1,117 @@
+"""Judge all rules of an account on one state, and remember what was found.
+
+Rules are independent: their order does not matter and a rule that raises does not blind the others. A rule whose
+condition goes on holding is one breach, not one for every event; enforcement is told again while it holds, now and
+then, so that nothing stays open because a message to it was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from attrs import evolve, field, frozen
+
+from flatguard.model.account import AccountState, BreachMark
+from flatguard.model.decisions import Breach, Flatten
+from flatguard.model.events import Event
+from flatguard.model.lockouts import Lockout, combine
+from flatguard.rules import _lockout
+from flatguard.rules._rule import Finding, Rule, breach_of
+
+TELL_AGAIN = timedelta(seconds=2)
+
+
+@frozen
+class RuleFailed:
+    """A rule raised instead of judging. The account is not guarded by it; ``error`` says what happened."""
+
+    rule: str
+    error: str
+
+
+@frozen
+class Judgement:
+    """What judging one event gave: ``found`` is new, ``standing`` was found earlier and still holds.
+
+    ``cleared`` names the rules whose condition no longer holds.
+    """
+
+    state: AccountState
+    found: tuple[Breach, ...] = ()
+    standing: tuple[Breach, ...] = ()
+    cleared: tuple[str, ...] = ()
+    failed: tuple[RuleFailed, ...] = ()
+
+
+@frozen
+class RuleBook:
+    """The rules of one account, by name."""
+
+    rules: Mapping[str, Rule] = field(factory=dict)
+
+    def judge(self, state: AccountState, event: Event) -> Judgement:
+        """Judge every rule, and the lockouts. Before the first complete picture nothing is judged."""
+        if not state.pictured:
+            return Judgement(state)
+        findings, failed = self._findings(state, event)
+        found: list[Breach] = []
+        standing: list[Breach] = []
+        for name, finding in findings.items():
+            breach = breach_of(name, finding, state, event)
+            mark = state.breached.get(name)
+            if mark is None or (finding.cause and mark.cause != finding.cause):
+                found.append(breach)
+            elif breach.decisions != mark.told or event.at - mark.told_at >= TELL_AGAIN:
+                standing.append(evolve(breach, id=mark.id, cause=mark.cause))
+        failing = {failure.rule for failure in failed}
+        cleared = tuple(name for name in state.breached if name not in findings and name not in failing)
+        for name in cleared:
+            state = forget(state, name)
+        for breach in (*found, *standing):
+            state = remember(state, breach)
+        return Judgement(state, tuple(found), tuple(standing), cleared, tuple(failed))
+
+    def _findings(self, state: AccountState, event: Event) -> tuple[dict[str, Finding], list[RuleFailed]]:
+        findings: dict[str, Finding] = {}
+        failed: list[RuleFailed] = []
+        for name, rule in self.rules.items():
+            try:
+                finding = rule.judge(state, event)
+            except Exception as error:  # noqa: BLE001  one faulty rule must not blind the others; it is shown as failed
+                failed.append(RuleFailed(name, f"{type(error).__name__}: {error}"))
+                continue
+            if finding is not None:
+                findings[name] = finding
+        locked = _lockout.judge_lockouts(state, event)
+        if locked is not None:
+            findings[_lockout.NAME] = locked
+        return findings, failed
+
+    def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
+        """Return the next moment later than ``after`` at which something must be judged though nothing happens."""
+        moments = [rule.judge_again_at(state) for rule in self.rules.values()]
+        moments += [lock.until for lock in state.lockouts]
+        moments += [mark.told_at + TELL_AGAIN for mark in state.breached.values()]
+        moments.append(state.today.ends_at if state.today is not None else None)
+        return min((moment for moment in moments if moment is not None and moment > after), default=None)
+
+
+def remember(state: AccountState, breach: Breach) -> AccountState:
+    """Return the state with ``breach`` marked as told and its lockout, if it calls for one, in force."""
+    known = state.breached.get(breach.rule)
+    since = known.since if known is not None and known.id == breach.id else breach.at
+    marks = {**state.breached, breach.rule: BreachMark(breach.id, breach.cause, since, breach.at, breach.decisions)}
+    lock = breach.lockout
+    if lock is None:
+        return evolve(state, breached=marks)
+    new = Lockout(breach.account_id, breach.rule, lock.scope, breach.at, lock.until, breach.reason, breach.id)
+    if Flatten() in breach.decisions:
+        # what is open now is this breach's own to close; only what appears after it is the lockout's
+        marks.setdefault(_lockout.NAME, BreachMark(breach.id, breach.cause, since, breach.at, (Flatten(),)))
+    return evolve(state, breached=marks, lockouts=combine(state.lockouts, new))
+
+
+def forget(state: AccountState, rule: str) -> AccountState:
+    """Return the state with the rule's condition no longer holding. A lockout that it set stays."""
+    return evolve(state, breached={name: mark for name, mark in state.breached.items() if name != rule})

@@ -1,0 +1,81 @@
+"""What a rule is."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from datetime import datetime
+
+from attrs import frozen
+
+from flatguard.model.account import AccountState
+from flatguard.model.decisions import Breach, Decision
+from flatguard.model.events import Event
+
+
+@frozen
+class Measure:
+    """Where an account stands against a rule: all three as text, ``distance`` being what is left before the limit."""
+
+    value: str
+    limit: str
+    distance: str
+
+
+@frozen
+class Finding:
+    """What a rule found: the end state it calls for, and why. The book makes a breach of it.
+
+    ``cause`` is what made it so: the id of the trade, or nothing where it is the state at this moment.
+    """
+
+    reason: str
+    decisions: tuple[Decision, ...]
+    figures: tuple[tuple[str, str], ...]
+    cause: str = ""
+    on_record: bool = False
+
+
+class Rule(ABC):
+    """A trader's rule. Subclasses are frozen attrs classes; their fields are the keys of the rule's table.
+
+    A rule is pure: it never logs, never waits, never asks for the time, never remembers. What it must know of the past
+    is a fact of the account, which the ledger keeps.
+    """
+
+    @abstractmethod
+    def judge(self, state: AccountState, event: Event) -> Finding | None:
+        """Return what is broken in ``state``, which ``event`` has just been folded into; None while all is well."""
+
+    def judge_again_at(self, state: AccountState) -> datetime | None:
+        """Return the moment at which the rule must be judged though nothing happens; None when there is none."""
+        return None
+
+    def blind(self, state: AccountState, at: datetime) -> str | None:
+        """Return why the rule cannot judge at ``at``; None while it can."""
+        return None
+
+    def measure(self, state: AccountState, at: datetime) -> Measure | None:
+        """Return where the account stands against the rule's limit; None where it has none to show."""
+        return None
+
+
+def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:
+    """Make the breach of a finding. The same cause on the same account and day has the same id, also after a crash."""
+    cause = finding.cause or event.at.isoformat()
+    return Breach(
+        id=_short_id((rule, str(state.id), cause)),
+        rule=rule,
+        account_id=state.id,
+        at=event.at,
+        cause=cause,
+        reason=finding.reason,
+        figures=finding.figures,
+        decisions=finding.decisions,
+        on_record=finding.on_record,
+    )
+
+
+def _short_id(parts: Iterable[str]) -> str:
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:10]

@@ -1,0 +1,54 @@
+"""Checks that the settings of several rules share. Their texts are what a person reads beside the key and the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from flatguard.model.products import product
+
+V = TypeVar("V")
+
+Check = Callable[[Any, Any, Any], None]
+
+
+def at_least(lowest: int, hint: str = "") -> Check:
+    """Refuse numbers below ``lowest``."""
+
+    def check(_rule: object, _field: object, number: int) -> None:
+        if number < lowest:
+            raise ValueError(f"must be {lowest} or more, not {number}" + (f"; {hint}" if hint else ""))
+
+    return check
+
+
+def loss_amount(_rule: object, _field: object, amount: Decimal) -> None:
+    """Refuse losses that are not written as positive amounts."""
+    if amount <= 0:
+        raise ValueError(f'a loss is written as a positive amount, such as "500", not {amount}')
+
+
+def by_product(table: Mapping[str, V]) -> Mapping[str, V]:
+    """Key ``table`` by ticker, whichever way its keys name the product; refuse a product named twice."""
+    keyed: dict[str, V] = {}
+    for name, value in table.items():
+        ticker = product(name)
+        if ticker in keyed:
+            raise ValueError(f"{name} names the product {ticker} a second time")
+        keyed[ticker] = value
+    return keyed
+
+
+def positive_weights(_rule: object, _field: object, weights: Mapping[str, Decimal]) -> None:
+    """Refuse weights at or below zero."""
+    for ticker, weight in weights.items():
+        if weight <= 0:
+            raise ValueError(f'{ticker} must weigh more than 0, such as "0.1" for a micro, not {weight}')
+
+
+def sizes_from_zero(_rule: object, _field: object, sizes: Mapping[str, int]) -> None:
+    """Refuse negative sizes."""
+    for ticker, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{ticker} must be 0 or more contracts, not {size}")

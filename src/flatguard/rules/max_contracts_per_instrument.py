@@ -1,0 +1,121 @@
+"""Max contracts per instrument: each product has a limit of its own.
+
+All expiries of a product count together; at the limit is allowed. A product that is not listed is closed, unless
+``unknown_symbol_action`` allows it. Locks the account only if ``lockout_on_breach`` is set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from attrs import field, frozen
+
+from flatguard.model.account import AccountState
+from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut
+from flatguard.model.events import Event
+from flatguard.model.money import plain
+from flatguard.model.trading import Position
+from flatguard.rules._counting import count, give_up, grouping
+from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._settings import at_least, by_product, sizes_from_zero
+
+ALLOW_WITH_LIMIT = re.compile(r"allow_with_limit:([1-9]\d*)")
+
+
+def _known_action(_rule: object, _field: object, action: str) -> None:
+    if action not in {"block", "allow_unlimited"} and not ALLOW_WITH_LIMIT.fullmatch(action):
+        raise ValueError(f'must be "block", "allow_unlimited" or "allow_with_limit:N" with N from 1, not {action!r}')
+
+
+@frozen
+class MaxContractsPerInstrument(Rule):
+    """Settings of ``[rules.max_contracts_per_instrument]``.
+
+    ``limits``: contracts by ticker or root. ``enforcement``: ``reduce_to_limit`` gives up the newest contracts,
+    ``close_all`` the whole product. ``default_limit`` is the same as ``unknown_symbol_action = "allow_with_limit:N"``.
+    """
+
+    limits: Mapping[str, int] = field(converter=by_product, validator=sizes_from_zero)
+    count_type: Literal["net", "gross"] = "net"
+    enforcement: Literal["reduce_to_limit", "close_all"] = "reduce_to_limit"
+    unknown_symbol_action: str = field(default="block", validator=_known_action)
+    default_limit: int | None = field(default=None)
+    lockout_on_breach: bool = False
+
+    @default_limit.validator
+    def _one_way_to_say_it(self, attribute: object, limit: int | None) -> None:
+        if limit is None:
+            return
+        at_least(1)(self, attribute, limit)
+        if self.unknown_symbol_action != "block":
+            raise ValueError("says the same as unknown_symbol_action; keep one of the two")
+
+    def judge(self, state: AccountState, event: Event) -> Finding | None:
+        """Breach when any product is above its limit."""
+        broken = {
+            ticker: (held, limit, rows)
+            for ticker, rows in _by_ticker(state).items()
+            if (limit := self._limit(ticker)) is not None and (held := self._count(state, rows)) > limit
+        }
+        if not broken:
+            return None
+        decisions = [
+            d for ticker, (_, limit, rows) in broken.items() for d in self._decisions(state, ticker, limit, rows)
+        ]
+        if self.lockout_on_breach and state.today is not None:
+            decisions = [LockOut(state.today.unlocks_at), Flatten()]
+        return Finding(
+            reason="; ".join(self._sentence(ticker, held, limit) for ticker, (held, limit, _) in broken.items()),
+            decisions=tuple(decisions),
+            figures=tuple((ticker, f"{plain(held)} of {limit}") for ticker, (held, limit, _) in broken.items()),
+        )
+
+    def measure(self, state: AccountState, at: datetime) -> Measure | None:
+        """The product that is nearest to its limit; None while nothing limited is held."""
+        held = [
+            (limit - self._count(state, rows), ticker, self._count(state, rows), limit)
+            for ticker, rows in _by_ticker(state).items()
+            if (limit := self._limit(ticker)) is not None
+        ]
+        if not held:
+            return None
+        distance, ticker, count_held, limit = min(held)
+        return Measure(f"{plain(count_held)} {ticker}", str(limit), plain(distance))
+
+    def _sentence(self, ticker: str, held: Decimal, limit: int) -> str:
+        known = "" if ticker in self.limits else f", {ticker} is not among the limits"
+        return f"{plain(held)} {ticker} held, limit {limit}{known}"
+
+    def _count(self, state: AccountState, rows: list[Position]) -> Decimal:
+        return count(rows, grouping(self.count_type, state), _one_each)
+
+    def _limit(self, ticker: str) -> int | None:
+        if ticker in self.limits:
+            return self.limits[ticker]
+        if self.default_limit is not None:
+            return self.default_limit
+        if self.unknown_symbol_action == "allow_unlimited":
+            return None
+        allowed = ALLOW_WITH_LIMIT.fullmatch(self.unknown_symbol_action)
+        return int(allowed.group(1)) if allowed else 0
+
+    def _decisions(self, state: AccountState, ticker: str, limit: int, rows: list[Position]) -> tuple[Decision, ...]:
+        if self.enforcement == "close_all" or limit == 0:
+            return tuple(CloseContract(row.contract_id) for row in rows)
+        return give_up(state, rows, Decimal(limit), grouping(self.count_type, state), _one_each)
+
+
+def _one_each(_position: Position) -> Decimal:
+    return Decimal(1)
+
+
+def _by_ticker(state: AccountState) -> dict[str, list[Position]]:
+    rows: dict[str, list[Position]] = defaultdict(list)
+    for contract_id, position in sorted(state.positions.items()):
+        rows[state.ticker(contract_id)].append(position)
+    return rows

@@ -30,9 +30,7 @@ class Edge(Random):
         (1_000_000, 48, 60, 72),
     ],
 )
-def test_the_delay_grows_to_a_minute_and_never_ends(
-    attempt: int, lowest: float, middle: float, highest: float
-) -> None:
+def test_the_delay_grows_to_a_minute_and_never_ends(attempt: int, lowest: float, middle: float, highest: float) -> None:
     drawn = [delay_s(attempt, Edge(edge)) for edge in ("lowest", "middle", "highest")]
     assert drawn == pytest.approx([lowest, middle, highest])
 

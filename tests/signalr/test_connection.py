@@ -68,9 +68,7 @@ def test_what_one_side_may_say_the_other_may_hear() -> None:
 @pytest.mark.parametrize("state", [State.NEW, State.GREETING, State.LEAVING, State.CLOSED, State.BROKEN])
 def test_nothing_is_sent_before_the_handshake_or_after_the_end(state: State) -> None:
     client = client_in(state)
-    with pytest.raises(
-        LocalProtocolError, match=f"a client may not send Ping while the connection is {state}"
-    ):
+    with pytest.raises(LocalProtocolError, match=f"a client may not send Ping while the connection is {state}"):
         client.send(Ping())
     assert client.state is state
 

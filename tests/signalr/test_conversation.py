@@ -118,9 +118,7 @@ def test_text_and_bytes_and_nothing_at_all_may_alternate() -> None:
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 names = texts.filter(bool)
-numbers = st.decimals(allow_nan=False, allow_infinity=False).filter(
-    lambda number: abs(number.adjusted()) < 6_000
-)
+numbers = st.decimals(allow_nan=False, allow_infinity=False).filter(lambda number: abs(number.adjusted()) < 6_000)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | numbers | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -128,9 +126,7 @@ values = st.recursive(
 )
 calls = st.builds(Invocation, names, st.lists(values, max_size=3).map(tuple), st.none() | names)
 answers = st.builds(Completion, names, values | st.just(VOID)) | st.builds(Completion, names, error=names)
-either_way: st.SearchStrategy[HubMessage] = (
-    calls | answers | st.builds(StreamItem, names, values) | st.just(Ping())
-)
+either_way: st.SearchStrategy[HubMessage] = calls | answers | st.builds(StreamItem, names, values) | st.just(Ping())
 
 
 def numerically_same(ours: object, theirs: object) -> bool:
@@ -152,9 +148,7 @@ def contents(message: Message) -> list[object]:
 
 @given(st.lists(either_way, max_size=5), st.sampled_from(Role), st.integers(1, 40))
 @settings(max_examples=150)
-def test_whatever_one_end_says_the_other_hears_unchanged(
-    messages: list[HubMessage], sender: Role, piece: int
-) -> None:
+def test_whatever_one_end_says_the_other_hears_unchanged(messages: list[HubMessage], sender: Role, piece: int) -> None:
     pair = ConnectionPair.greeted()
     receiver = pair.ends[Role.SERVER if sender is Role.CLIENT else Role.CLIENT]
     octets = "".join([pair.ends[sender].send(message) for message in messages]).encode()

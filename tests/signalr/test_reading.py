@@ -289,9 +289,7 @@ def test_sixty_four_levels_are_not_too_deep() -> None:
 
 def test_brackets_that_do_not_nest_are_not_depth() -> None:
     arguments = ",".join(['{"a":[]}', '"[{"'] * 100)
-    [message] = open_connection(Role.CLIENT).receive(
-        '{"type":1,"target":"T","arguments":[' + arguments + "]}" + RS
-    )
+    [message] = open_connection(Role.CLIENT).receive('{"type":1,"target":"T","arguments":[' + arguments + "]}" + RS)
     assert isinstance(message, Invocation)
     assert len(message.arguments) == 200
 
@@ -315,9 +313,7 @@ def test_a_handshake_is_answered(record: str, answer: Message) -> None:
     assert client.receive(record + RS) == [answer]
 
 
-@pytest.mark.parametrize(
-    "record", ['{"type":6}', '{"type":0}', '{"type":null}', "[]", "5", '"{}"', "null", "", "{"]
-)
+@pytest.mark.parametrize("record", ['{"type":6}', '{"type":0}', '{"type":null}', "[]", "5", '"{}"', "null", "", "{"])
 def test_anything_but_a_handshake_response_ends_the_greeting(record: str) -> None:
     client = Connection(Role.CLIENT)
     client.send(HandshakeRequest())
@@ -347,8 +343,6 @@ def test_anything_but_a_handshake_request_is_refused_by_a_server(record: str) ->
 def test_a_server_is_told_of_a_protocol_that_it_does_not_speak() -> None:
     """It is the server's to refuse, with words of its own."""
     server = Connection(Role.SERVER)
-    assert server.receive('{"protocol":"messagepack","version":3}' + RS) == [
-        HandshakeRequest("messagepack", 3)
-    ]
+    assert server.receive('{"protocol":"messagepack","version":3}' + RS) == [HandshakeRequest("messagepack", 3)]
     assert server.send(HandshakeRefused("not spoken here")) == '{"error":"not spoken here"}' + RS
     assert server.state is State.CLOSED

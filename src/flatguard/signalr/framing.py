@@ -387,7 +387,7 @@ def _fields(message: Message) -> Fields:
             return close
         case Ack(sequence_id=sequence_id):
             return {"type": 8, "sequenceId": sequence_id}
-        case Sequence(sequence_id=sequence_id):
+        case Sequence(sequence_id=sequence_id):  # pragma: no branch
             return {"type": 9, "sequenceId": sequence_id}
 
 

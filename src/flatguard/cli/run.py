@@ -8,11 +8,10 @@ from pathlib import Path
 import click
 import trio
 
-from flatguard.cli import config_option, fail
+from flatguard.cli import config_option
 from flatguard.cli.narrate import Narrator
 from flatguard.daemon.run import Guard, guard
 from flatguard.daemon.stopping import stop_on_signals
-from flatguard.errors import FlatguardError
 from flatguard.settings.load import Settings, load
 from flatguard.settings.paths import config_path
 from flatguard.settings.secrets import Secret, api_key
@@ -32,24 +31,7 @@ def command(ctx: click.Context) -> None:
     for warning in settings.warnings:
         say(f"Warning: {warning}")
     key = api_key(settings.gateway.user_name, os.environ)
-    error = run(settings, key)
-    if error is not None:
-        fail(error)
-
-
-def run(settings: Settings, key: Secret) -> FlatguardError | None:
-    """Run the daemon until stopped; return the error of ours that ended it, if one did."""
-    ended_by: FlatguardError | None = None
-    try:
-        trio.run(_run, settings, key)
-    except* FlatguardError as errors:
-        ended_by = _first(errors)
-    return ended_by
-
-
-def _first(group: BaseExceptionGroup[FlatguardError]) -> FlatguardError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    trio.run(_run, settings, key)
 
 
 async def _run(settings: Settings, key: Secret) -> None:

@@ -145,8 +145,10 @@ def closing_lines(report: Report) -> list[str]:
     out += [
         f"Left in the account: {positions or 'no'} positions, {orders or 'no'} working orders.",
         f"Realised P&L: ours {report.realized_ours}, the broker's books {report.realized_broker}: {same}.",
-        "All caught; the broker's own books agree." if report.ok else f"FAILED: {report.trouble or 'see above'}",
+        *(f"FAILED: {failure}" for failure in report.failures),
     ]
+    if report.ok:
+        out.append("All caught; the broker's own books agree.")
     return out
 
 

@@ -66,7 +66,7 @@ def _not_blank(_section: object, _field: object, text: str) -> None:
         raise ValueError("must not be blank; write the login name of the platform")
 
 
-def _account_number(_section: object, _field: object, number: int) -> None:
+def _account_number(_section: object, _field: object, number: AccountId) -> None:
     if not 1 <= number < 2**63:
         raise ValueError(f"must be the number by which the broker knows the account, not {number}")
 

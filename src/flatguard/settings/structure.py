@@ -220,7 +220,7 @@ def _default(attribute: attrs.Attribute[Any], draft: object) -> Any:
 
 def _set(draft: object, attribute: attrs.Attribute[Any], raw: Any) -> None:
     convert: Any = attribute.converter
-    if isinstance(convert, attrs.Converter):
+    if type(convert) is attrs.Converter:
         extras = [draft] * convert.takes_self + [attribute] * convert.takes_field
         raw = convert.converter(raw, *extras)
     elif convert is not None:

@@ -220,9 +220,9 @@ def _default(attribute: attrs.Attribute[Any], draft: object) -> Any:
 
 def _set(draft: object, attribute: attrs.Attribute[Any], raw: Any) -> None:
     convert: Any = attribute.converter
-    if type(convert) is attrs.Converter:
-        extras = [draft] * convert.takes_self + [attribute] * convert.takes_field
-        raw = convert.converter(raw, *extras)
+    if isinstance(convert, attrs.Converter):
+        custom: Any = convert
+        raw = custom.converter(raw, *[draft] * custom.takes_self, *[attribute] * custom.takes_field)
     elif convert is not None:
         raw = convert(raw)
     object.__setattr__(draft, attribute.name, raw)

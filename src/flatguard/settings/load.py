@@ -217,7 +217,8 @@ class _Reader:
         found = self.reading.table(self.tree.get(name, {}), (name,), kinds)
         for key, variable in variables.items():
             if text := self.environ.get(variable, "").strip():
-                found[key] = Found(self.reading.value(text, (name, key), kinds[key]), None)
+                self.reading.variables[name, key] = variable
+                found[key] = Found(self.reading.value(text, (name, key), kinds[key]), (name, key))
         for key in kinds:
             self.origins[f"{name}.{key}"] = self.reading.origin(found.get(key))
         return self.reading.build(kind, found, (name,))
@@ -225,8 +226,9 @@ class _Reader:
     def _commissions(self) -> dict[str, Decimal]:
         """Return the rates by ticker, and ``other``: the shipped ones, and over them those of the file."""
         raw = self.tree.get("commissions", {})
+        kinds = dict.fromkeys(raw, Decimal) if isinstance(raw, Mapping) else {}
         given: dict[str, Found] = {}
-        for key, found in self.reading.table(raw, ("commissions",), dict.fromkeys(raw, Decimal)).items():
+        for key, found in self.reading.table(raw, ("commissions",), kinds).items():
             ticker = key if key == "other" else product(key)
             if key != "other" and (get_close_matches(key.lower(), ["other"]) or not _TICKER.fullmatch(key)):
                 self.reading.refuse(("commissions", key), "is not a ticker; write one such as MNQ, or other")
@@ -250,12 +252,15 @@ class _Reader:
             self._rules("", {}, common, ())  # for their errors
             return
         for index, raw in enumerate(tables):
-            yield self._account(raw, ("accounts", index), common)
+            if isinstance(raw, Mapping):
+                yield self._account(raw, ("accounts", index), common)
+            else:
+                self.reading.refuse(("accounts", index), f"must be a table, not {shown(raw)}; write [[accounts]]")
 
-    def _account(self, raw: Any, place: Place, common: _RuleTables) -> AccountSettings:
+    def _account(self, raw: Mapping[str, Any], place: Place, common: _RuleTables) -> AccountSettings:
         kinds = {key: kind for key, kind in kinds_of(AccountSettings).items() if key in {"id", "mode", "nickname"}}
-        number = raw.get("id") if isinstance(raw, Mapping) else None
-        if isinstance(number, int):
+        number = raw.get("id")
+        if type(number) is int:  # a bool is an int too
             self.reading.names[place] = f"accounts[{number}]"
             first = self.first_named.setdefault(number, place)
             if first is not place:
@@ -265,8 +270,8 @@ class _Reader:
         account = self.reading.build(AccountSettings, found, place)
         name = self.reading.name(place)
         self.origins |= {f"{name}.{key}": self.reading.origin(found.get(key)) for key in kinds}
-        own = raw.get("rules", {}) if isinstance(raw, Mapping) else {}
-        rules, off = self._rules(name, self._rule_tables(own, (*place, "rules")), common, (*place, "rules"))
+        place = (*place, "rules")
+        rules, off = self._rules(name, self._rule_tables(raw.get("rules", {}), place), common, place)
         return account if account is UNREADABLE else evolve(account, rules=rules, switched_off=off)
 
     def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:

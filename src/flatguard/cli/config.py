@@ -81,7 +81,8 @@ def check(ctx: click.Context, as_json: bool) -> None:
         accounts = [{"id": a.id, "mode": a.mode, "rules": sorted(a.rules)} for a in settings.accounts]
         _print_json({"path": str(path), "ok": True, "accounts": accounts, "warnings": list(settings.warnings)})
         return
-    click.echo(f"OK: {_count(len(settings.accounts), 'account')} in {path}")
+    rules = sum(len(account.rules) for account in settings.accounts)
+    click.echo(f"OK: {_count(len(settings.accounts), 'account')}, {_count(rules, 'rule')} in {path}")
     for account in settings.accounts:
         click.echo(f"  {_name(account)}: {account.mode}, {_rules(account)}")
 

@@ -116,8 +116,11 @@ class AccountSettings:
 
 @frozen
 class Settings:
-    """All that the settings fix. ``origins`` says of each key in force (gateway.rest_url,
-    accounts[25700001].rules.max_contracts.limit) where its value is from: default, environment or file:LINE.
+    """All that the settings fix.
+
+    ``origins`` says where each value in force is from: default, environment or file:LINE. Its keys are such as
+    gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``warnings`` are what is allowed, and probably
+    not meant.
     """
 
     path: Path
@@ -199,7 +202,7 @@ class _Reader:
         alone = self.tree.keys() & self.known.keys()
         for name in alone:
             self.reading.refuse((name,), f"is the table of a rule; write [rules.{name}]")
-        self.reading.known_keys({key: None for key in self.tree if key not in alone}, (), SECTIONS)
+        self.reading.known_keys(self.tree, (), (*SECTIONS, *alone))
         commissions = self._commissions()
         return Settings(
             path=self.reading.file,
@@ -246,11 +249,11 @@ class _Reader:
         tables = self.tree.get("accounts", [])
         if not isinstance(tables, list):
             self.reading.refuse(("accounts",), "must be an array of tables; write [[accounts]], with two brackets")
+            tables = []
         elif not tables:
             self.reading.refuse(("accounts",), "is missing; write [[accounts]], and below it id = 25700001")
-        if not isinstance(tables, list) or not tables:
+        if not tables:
             self._rules("", {}, common, ())  # for their errors
-            return
         for index, raw in enumerate(tables):
             if isinstance(raw, Mapping):
                 yield self._account(raw, ("accounts", index), common)
@@ -308,7 +311,7 @@ class _Reader:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    """What is allowed, and probably not meant."""
+    """Find what is allowed, and probably not meant."""
     for account in settings.accounts:
         name = f"accounts[{account.id}]"
         if not account.rules:

@@ -72,7 +72,7 @@ class Rest:
         assert response.status_code == 200, (response.status_code, response.text)
         return read(response.text)
 
-    async def sim(self, name: str, **body: object) -> dict[str, Any]:
+    async def sim(self, name: str, /, **body: object) -> dict[str, Any]:
         response = await self.http.post(f"/sim/{name}", content=json.dumps(body, default=float))
         assert response.status_code == 200, response.text
         return read(response.text)

@@ -100,10 +100,10 @@ class Client:
         subscription = self._subscription(event)
         if subscription is None:
             return
-        first = not self.subscriptions[subscription]
-        self.subscriptions[subscription] = True
         if self.gateway.world.faults.strikes("freeze_hub", self.hub, self.gateway.now()):
             return
+        first = not self.subscriptions[subscription]
+        self.subscriptions[subscription] = True
         arguments = event.first if first and event.first is not None else event.arguments
         self.post(Invocation(event.name, arguments))
 

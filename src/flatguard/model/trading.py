@@ -22,7 +22,7 @@ class _OpenEnum(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int):
             return None
         member = int.__new__(cls, value)
         member._name_ = f"UNKNOWN_{value}"

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 import trio
 
-from flatguard.cli import config_option, fail
+from flatguard.cli import config_option
+from flatguard.cli.narrate import Narrator
 from flatguard.daemon.run import Guard, guard
 from flatguard.daemon.stopping import stop_on_signals
-from flatguard.errors import FlatguardError
-from flatguard.model.decisions import Breach
-from flatguard.model.entries import EndStateProven, Entry, Judged, StepTaken
-from flatguard.model.events import LinkDown, LinkUp
 from flatguard.settings.load import Settings, load
 from flatguard.settings.paths import config_path
 from flatguard.settings.secrets import Secret, api_key
@@ -35,24 +31,7 @@ def command(ctx: click.Context) -> None:
     for warning in settings.warnings:
         say(f"Warning: {warning}")
     key = api_key(settings.gateway.user_name, os.environ)
-    error = run(settings, key)
-    if error is not None:
-        fail(error)
-
-
-def run(settings: Settings, key: Secret) -> FlatguardError | None:
-    """Run the daemon until stopped; return the error of ours that ended it, if one did."""
-    ended_by: FlatguardError | None = None
-    try:
-        trio.run(_run, settings, key)
-    except* FlatguardError as errors:
-        ended_by = _first(errors)
-    return ended_by
-
-
-def _first(group: BaseExceptionGroup[FlatguardError]) -> FlatguardError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    trio.run(_run, settings, key)
 
 
 async def _run(settings: Settings, key: Secret) -> None:
@@ -62,7 +41,8 @@ async def _run(settings: Settings, key: Secret) -> None:
             await nursery.start(stop_on_signals, stopping, at_work)
             async with trio.open_nursery() as guarding:
                 started: Guard = await guarding.start(guard, settings, key, stopping, say)
-                started.on_entry.append(say_entry)
+                narrator = Narrator(started.board.states, settings.trading_day.zone)
+                started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
                 for account in settings.accounts:
                     rules = ", ".join(account.rules) or "no rules"
                     say(f"account {account.id}: {account.mode}; {rules}")
@@ -72,40 +52,7 @@ async def _run(settings: Settings, key: Secret) -> None:
     say("stopped")
 
 
-def say(sentence: str) -> None:
+def say(*sentences: str) -> None:
     """Tell the operator, on stderr."""
-    click.echo(sentence, err=True)
-    sys.stderr.flush()
-
-
-def say_entry(entry: Entry) -> None:
-    """Tell the operator what matters of what the daemon writes down."""
-    for sentence in sentences(entry):
-        say(sentence)
-
-
-def sentences(entry: Entry) -> list[str]:
-    """Return what a person should read of an entry."""
-    match entry:
-        case Judged(event=LinkUp(at=at, hub=hub)):
-            return [f"{at:%H:%M:%S} {hub} hub connected"]
-        case Judged(event=LinkDown(at=at, hub=hub, reason=reason)):
-            return [f"{at:%H:%M:%S} {hub} hub lost: {reason}"]
-        case Judged(found=found):
-            return [_breach(breach) for breach in found]
-        case StepTaken():
-            what = f"{entry.action} {entry.contract_id} {entry.detail}".rstrip()
-            outcome = entry.outcome + (f": {entry.reason}" if entry.reason else "")
-            return [f"{entry.sent_at:%H:%M:%S.%f} account {entry.account_id}: {what} -> {outcome}"]
-        case EndStateProven():
-            return [f"{entry.proven_at:%H:%M:%S.%f} account {entry.account_id}: done, proven by two readings"]
-        case _:
-            return []
-
-
-def _breach(breach: Breach) -> str:
-    lock = breach.lockout
-    locked = ""
-    if lock is not None:
-        locked = "; locked for good" if lock.until is None else f"; locked until {lock.until:%Y-%m-%d %H:%M} UTC"
-    return f"{breach.at:%H:%M:%S.%f} account {breach.account_id}: BREACH {breach.rule}: {breach.reason}{locked}"
+    for sentence in sentences:
+        click.echo(sentence, err=True)

@@ -60,7 +60,9 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             body["protection"] = "NOT PROTECTED"
             body["reason"] = _why_not(running=running, late=late, facts=facts, known=standing is not None)
             body["protection_since"] = _since(facts)
-            body["lockouts"] = [_lockout(row) for row in facts.lockouts if row.account == account.id and _holds(row, now)]
+            body["lockouts"] = [
+                _lockout(row) for row in facts.lockouts if row.account == account.id and _holds(row, now)
+            ]
         accounts.append(body)
     link = dict(run.link) if run is not None and running else {}
     return {
@@ -71,7 +73,9 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             "version": run.version if run is not None else None,
         },
         "accounts": accounts,
-        "link": {name: link.get(name, "down: the daemon is not running") for name in ("user_hub", "market_hub", "rest")},
+        "link": {
+            name: link.get(name, "down: the daemon is not running") for name in ("user_hub", "market_hub", "rest")
+        },
     }
 
 
@@ -158,8 +162,10 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
         until = "an administrator unlocks it" if lock["until"] is None else f"{_when(lock['until'], zone)}"
         left = "" if lock["until"] is None else f" ({_left(datetime.fromisoformat(lock['until']) - now)} left)"
         out.append(f"  LOCKED by {lock['rule']} until {until}{left}: {lock['reason']}")
-    for limit in account["limits"]:
-        out.append(f"  {limit['rule']}: {limit['value']} of {limit['limit']}, {limit['distance']} left")
+    out += [
+        f"  {limit['rule']}: {limit['value']} of {limit['limit']}, {limit['distance']} left"
+        for limit in account["limits"]
+    ]
     for position in account["positions"]:
         mark = position["mark"] or "no price"
         out.append(

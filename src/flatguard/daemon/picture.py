@@ -18,12 +18,12 @@ from flatguard.clock import WallClock
 from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
+from flatguard.gateway.rest import Gateway
 from flatguard.ledger.reconcile import merge_positions
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
 from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed
 from flatguard.model.ids import AccountId, ContractId
-from flatguard.gateway.rest import Gateway
 
 READ_EVERY_S = 5.0
 READ_EVERY_BLIND_S = 2.5
@@ -32,6 +32,12 @@ REQUESTS_A_READING = 4
 REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accounts together
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
+
+
+def seconds_a_round(accounts: int) -> float:
+    """Return how long it takes to read all accounts of a login once, at the pace that the allowance permits."""
+    return accounts * REQUESTS_A_READING * 60.0 / REQUESTS_A_MINUTE
+
 
 Send = Callable[[tuple[Event, ...]], Awaitable[None]]
 
@@ -75,7 +81,8 @@ class Pictures:
             exposure = await self.exposures.read_exposure(account_id)
         except FlatguardError as error:
             return (ReadingFailed(self.clock.now(), account_id, str(error)),)
-        wanted = {row.contract_id for row in (*exposure.positions, *exposure.orders, *record.trades)}
+        wanted = {position.contract_id for position in exposure.positions}
+        wanted |= {order.contract_id for order in exposure.orders} | {trade.contract_id for trade in record.trades}
         contracts = await self._learn(wanted - state.contracts.keys())
         return (*contracts, record, exposure)
 
@@ -113,7 +120,7 @@ class Pictures:
 
     async def _due(self, account_id: AccountId, began: float) -> None:
         """Return when the account has to be read again."""
-        pace = len(self.board.states) * REQUESTS_A_READING * 60.0 / REQUESTS_A_MINUTE
+        pace = seconds_a_round(len(self.board.states))
         while True:
             state = self.board.states[account_id]
             every = READ_EVERY_S if state.links[Hub.USER].up else READ_EVERY_BLIND_S

@@ -100,8 +100,8 @@ class Pipeline:
         failed = tuple((failure.rule, failure.error) for failure in judgement.failed)
         if failed != self.failing.get(account_id, ()):
             self.failing[account_id] = failed
-            for rule, error in failed:
-                self.on_failure(account_id, f"rule {rule} failed: {error}")
+            for rule, what in failed:
+                self.on_failure(account_id, f"rule {rule} failed: {what}")
         self.board.post(after)
         self._judged_at[account_id] = event.at
         locks = after.lockouts if after.lockouts != before.lockouts else None
@@ -126,9 +126,7 @@ class Pipeline:
 
     def _next_moment(self, account_id: AccountId, now: datetime) -> datetime | None:
         """Return the account's next moment later than its last event; it may have passed meanwhile."""
-        return self.books[account_id].next_moment(
-            self.board.states[account_id], self._judged_at.get(account_id, now)
-        )
+        return self.books[account_id].next_moment(self.board.states[account_id], self._judged_at.get(account_id, now))
 
     def _due(self, account_id: AccountId, at: datetime) -> bool:
         moment = self._next_moment(account_id, at)

@@ -145,9 +145,7 @@ def _rebuilt(store: Store, account_id: AccountId, terms: Terms) -> AccountState:
             state = remember(state, breach)
     # what was connected and read is no longer; nothing is judged before the first complete picture
     fresh = AccountState(account_id)
-    return evolve(
-        state, links=fresh.links, exposure_at=None, record_at=None, read_failed=None, doubt=None, quotes={}
-    )
+    return evolve(state, links=fresh.links, exposure_at=None, record_at=None, read_failed=None, doubt=None, quotes={})
 
 
 def _locked_for_damage(account_id: AccountId, terms: Terms, clock: WallClock, aside: str) -> AccountState:
@@ -211,7 +209,7 @@ async def _guard(
         books,
         board,
         clock,
-        note=lambda entry: at_work.note(entry),
+        note=lambda entry: at_work.note(entry),  # noqa: PLW0108  it exists once the pipeline does
         on_failure=lambda account_id, what: tell(f"account {account_id}: {what}"),
         watch=market_hub.watch,
     )
@@ -228,7 +226,7 @@ async def _guard(
 
     recorder = Recorder(at_work.note, keeper.kept, report)
     everything_written = trio.Event()
-    keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), settings.text))
+    keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), settings.path.name))
     for state in states.values():
         if state.lockouts:
             keeper.post(Standing(state.id, clock.now(), json.dumps(at_work.standing(state.id))))
@@ -309,7 +307,7 @@ async def _keep_reporting(at_work: Guard) -> None:
     said: dict[AccountId, str] = {}
     while True:
         now = at_work.clock.now()
-        for account_id, state in at_work.board.states.items():
+        for account_id in at_work.board.states:
             body = json.dumps(at_work.standing(account_id))
             if said.get(account_id) != body:
                 said[account_id] = body

@@ -16,7 +16,8 @@ from attrs import define, field
 from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError
 from flatguard.gateway.backoff import delay_s
-from flatguard.gateway.hub import HubConnection, HubError, HubRefused, open_hub
+from flatguard.gateway.hub import Hub as HubConnection
+from flatguard.gateway.hub import HubError, HubRefused, open_hub
 from flatguard.gateway.socket import Dial
 from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
@@ -83,10 +84,12 @@ class Listener:
         """Serve one connection and return why it ended."""
         reason = "connecting anew"
         try:
-            async with open_hub(self.url, token=self.token.current, dial=self.dial) as connection:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
-                    await serve(connection)
+            async with (
+                open_hub(self.url, token=self.token.current, dial=self.dial) as connection,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
+                await serve(connection)
         except* HubRefused as refused:
             reason = _first(refused)
             await self._renew_token()

@@ -70,7 +70,7 @@ class BreachStory:
 
 @frozen
 class Facts:
-    """What the journal says of the newest run: standings by account as JSON objects, with the time they were written."""
+    """What the journal says of the newest run. ``standings`` are by account: when written, and a JSON object."""
 
     run: Run | None
     standings: Mapping[int, tuple[datetime, Mapping[str, Any]]]

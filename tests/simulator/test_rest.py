@@ -294,6 +294,14 @@ async def test_429_carries_retry_after_where_the_option_says_so(autojump_clock: 
         assert response.headers.get("retry-after") == ("41" if told else None)
 
 
+async def test_every_call_takes_a_while_also_a_refused_one(autojump_clock: object) -> None:
+    async with running(World(seed=1, start=START)) as system:
+        system.rest.token = ""
+        began = trio.current_time()
+        await system.rest.send("/api/Account/search", {})
+        assert trio.current_time() - began >= 0.002
+
+
 async def test_rest_lists_trail_behind_the_hub_by_up_to_a_second(autojump_clock: object) -> None:
     stale = 0
     for seed in range(8):

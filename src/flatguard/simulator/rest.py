@@ -518,8 +518,11 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
         return Response()
     entry["body"] = _redacted(data)
     try:
-        return await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+        response = await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+        await gateway.sleep_until(gateway.world.soon(began))  # refusals take their time too
+        return response
     except _NeverAnswered:
+        entry["outcome"]["status"] = None
         await _wait_hung_up(request)
         return Response()
     finally:
@@ -588,7 +591,7 @@ async def _answer_logged(
     envelope = reply.envelope()
     if endpoint.rows is not None and struck("missing_list"):
         del envelope[endpoint.rows]
-    await gateway.sleep_until(reply.at or world.soon(now))
+    await gateway.sleep_until(reply.at or now)
     return json_response(envelope)
 
 

@@ -103,6 +103,16 @@ async def test_a_body_that_cannot_be_bound_is_answered_by_a_problem_document(
     assert complaint in json.dumps(problem["errors"])
 
 
+async def test_a_client_that_hangs_up_in_mid_request_harms_nobody(calm: System, autojump_clock: object) -> None:
+    for path in ("/api/Order/place", "/sim/price"):
+        stream = calm.dial()
+        await stream.send_all(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{{".encode())
+        await trio.sleep(1)
+        await stream.aclose()
+        await trio.sleep(1)
+    assert (await calm.rest("Account/search", onlyActiveAccounts=True))["success"]
+
+
 async def test_a_path_that_does_not_exist_is_404_and_empty(calm: System, autojump_clock: object) -> None:
     response = await calm.rest.send("/api/Position/closeAll", {})
     assert (response.status_code, response.content) == (404, b"")

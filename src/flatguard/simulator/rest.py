@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import field, frozen
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -512,10 +512,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     await trio.lowlevel.checkpoint()
     began = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
-    try:
-        data = await request.body()
-    except ClientDisconnect:
-        return Response()
+    data = await request.body()
     entry["body"] = _redacted(data)
     try:
         response = await _answer_logged(gateway, endpoint, request, data, entry["outcome"])

@@ -26,7 +26,7 @@ from tests.simulator.conftest import (
 )  # fmt: skip
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
-from flatguard.simulator.world import NOT_TRADING
+from flatguard.simulator.refusals import NOT_TRADING
 
 SL, TP = {"ticks": -10, "type": 4}, {"ticks": 17, "type": 1}
 

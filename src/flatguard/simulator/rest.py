@@ -39,10 +39,11 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.limits import BARS_PATH
+from flatguard.simulator.refusals import Bracket, Ticket
 from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
 from flatguard.simulator.state import Book, Status
 from flatguard.simulator.wire import TEAR
-from flatguard.simulator.world import Answer, Bracket, Ticket
+from flatguard.simulator.world import Answer
 
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway

@@ -44,7 +44,8 @@ from flatguard.errors import InvalidSettings
 from flatguard.simulator.contracts import Contract, find_contract
 from flatguard.simulator.faults import KNOWN_FAULTS
 from flatguard.simulator.options import Options
-from flatguard.simulator.world import AccountSetup, UserSetup, World
+from flatguard.simulator.setup import AccountSetup, UserSetup
+from flatguard.simulator.world import World
 
 T = TypeVar("T")
 _Act = Callable[[World, datetime], None]

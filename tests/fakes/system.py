@@ -242,7 +242,7 @@ async def open_system(
         await system.start()
         try:
             yield system
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised again below, without the groups around it
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:

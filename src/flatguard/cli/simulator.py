@@ -34,7 +34,7 @@ def serve(port: int, seed: int, scenario: Path | None) -> None:
     async def main() -> None:
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signals, stopping, nursery.cancel_scope)
+            await nursery.start(stop_on_signals, stopping)
             ready = await nursery.start(lambda task_status: serve_simulator(world, port=port, task_status=task_status))
             click.echo(json.dumps(ready))
             await stopping.wait()

@@ -119,7 +119,7 @@ class Pipeline:
         if account_id is not None:
             return (account_id,) if account_id in self.books else ()
         if isinstance(event, QuoteMoved):
-            return tuple(a for a, state in self.board.states.items() if event.contract_id in contracts_of(state))
+            return tuple(a for a, state in self.board.states.items() if _follows(state, event.contract_id))
         if isinstance(event, ClockReached):
             return tuple(account_id for account_id in self.books if self._due(account_id, event.at))
         return tuple(self.books)
@@ -142,6 +142,14 @@ class Pipeline:
 def contracts_of(state: AccountState) -> frozenset[ContractId]:
     """Return the contracts whose prices matter to an account: held, or with a working order."""
     return frozenset(state.positions) | {order.contract_id for order in state.orders.values() if order.working}
+
+
+def _follows(state: AccountState, contract_id: ContractId) -> bool:
+    """Whether an account's quotes of a contract are kept: while its prices matter, and once it has been traded.
+
+    Quotes are sparse, so one who only begins to listen when he holds something has no price for a while.
+    """
+    return contract_id in contracts_of(state) or contract_id in state.quotes or contract_id in state.seen
 
 
 def merged(batch: Iterable[Event]) -> list[Event]:

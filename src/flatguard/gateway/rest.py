@@ -28,7 +28,7 @@ from flatguard.signalr.framing import read_json, write_json
 WORKING = [OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.PENDING_CANCELLATION, OrderStatus.SUSPENDED]
 PAGE = 100
 MAX_PAGES = 50  # 5,000 working orders; past that the answer is taken for nonsense
-QUIET_S = 30.0
+QUIET_S = 5.0  # where a 429 does not say how long; the picture must not grow older than that
 
 Body = Mapping[str, object]
 

@@ -150,6 +150,9 @@ class AccountState:
         return product(contract.ticker if contract is not None else root_of(contract_id))
 
     def label(self, contract_id: ContractId) -> str:
-        """Return the contract's name for a person (``MNQZ6``); its id where the broker has not described it yet."""
+        """Return the contract's name for a person (``MNQZ6``), told by the broker or else read from its id."""
         contract = self.contracts.get(contract_id)
-        return contract.name if contract is not None else contract_id
+        if contract is not None:
+            return contract.name
+        month = contract_id.rpartition(".")[2]
+        return f"{self.ticker(contract_id)}{month[:1]}{month[-1:]}" if root_of(contract_id) != contract_id else contract_id

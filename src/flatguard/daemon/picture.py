@@ -9,6 +9,7 @@ share one allowance.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import trio
@@ -31,6 +32,7 @@ READ_SOON_S = 1.0  # where the picture is in doubt or a contract is not known ye
 REQUESTS_A_READING = 4
 REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accounts together
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
+JUST_READ = timedelta(seconds=2)
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
 
 
@@ -78,15 +80,25 @@ class Pictures:
         state = self.board.states[account_id]
         try:
             record = await self.records.read_record(account_id, self._record_since(state))
-            exposure = await self.exposures.read_exposure(account_id)
+            wanted = contracts_of(state) | {trade.contract_id for trade in record.trades}
+            exposures: tuple[ExposureRead, ...] = ()
+            if not self._just_read(account_id):
+                exposure = await self.exposures.read_exposure(account_id)
+                wanted |= {row.contract_id for row in exposure.positions} | {row.contract_id for row in exposure.orders}
+                exposures = (exposure,)
         except FlatguardError as error:
             return (ReadingFailed(self.clock.now(), account_id, str(error)),)
-        wanted = {position.contract_id for position in exposure.positions}
-        wanted |= {order.contract_id for order in exposure.orders} | {trade.contract_id for trade in record.trades}
         contracts = await self._learn(wanted - state.contracts.keys())
-        return (*contracts, record, exposure)
+        return (*contracts, record, *exposures)
 
-    async def _learn(self, contract_ids: set[ContractId]) -> list[Event]:
+    def _just_read(self, account_id: AccountId) -> bool:
+        """Whether enforcement, which reads for itself, has done so a moment ago and found nothing to doubt."""
+        state = self.board.states[account_id]
+        if state.exposure_at is None or not state.links[Hub.USER].up or state.doubt is not None:
+            return False
+        return self.clock.now() - state.exposure_at < JUST_READ
+
+    async def _learn(self, contract_ids: AbstractSet[ContractId]) -> list[Event]:
         learned: list[Event] = []
         for contract_id in sorted(contract_ids):
             try:

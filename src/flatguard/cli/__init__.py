@@ -75,12 +75,24 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except FlatguardError as error:
-        fail(error)
+        sys.exit(explain(error))
+    except BaseExceptionGroup as group:
+        # tasks end together: errors of ours are told, anything else is a bug and keeps its traceback
+        ours, others = group.split(FlatguardError)
+        if ours is None or others is not None:
+            raise
+        sys.exit(explain(first_of(ours)))
 
 
-def fail(error: FlatguardError) -> None:
-    """Tell a person what is wrong and what to do, and exit."""
+def first_of(group: BaseExceptionGroup[FlatguardError]) -> FlatguardError:
+    """Return the first error in a group of groups."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def explain(error: FlatguardError) -> int:
+    """Tell a person what is wrong and what to do; return the exit status."""
     click.echo(f"Error: {error}", err=True)
     if error.hint:
         click.echo(f"Try: {error.hint}", err=True)
-    sys.exit(error.exit_status)
+    return error.exit_status

@@ -1,1 +1,1 @@
-"""daemon"""
+"""The wiring: knows every room, decides nothing."""

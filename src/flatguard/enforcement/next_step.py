@@ -14,7 +14,7 @@ from flatguard.enforcement.plan import Wanted
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Position
 
-STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
+STAY_UNTIL_FLAT = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP, OrderType.MARKET})
 
 
 @frozen
@@ -77,7 +77,7 @@ def next_steps(wanted: Wanted, held: Held) -> tuple[Step, ...]:
         for order in held.orders
         if _must_go(order, wanted, caps, held)
         and order.status is not OrderStatus.PENDING_CANCELLATION
-        and not protects(order, held.size(order.contract_id))
+        and not stays_until_flat(order, held.size(order.contract_id))
     ]
     return tuple(steps)
 
@@ -103,6 +103,9 @@ def _must_go(order: Order, wanted: Wanted, caps: Mapping[ContractId, int], held:
     return cap == 0 or size * order.side.sign > 0
 
 
-def protects(order: Order, size: int) -> bool:
-    """Whether ``order`` is a stop that can only reduce a position of signed ``size``. It goes last."""
-    return order.type in STOPS and size * order.side.sign < 0 and order.remaining <= abs(size)
+def stays_until_flat(order: Order, size: int) -> bool:
+    """Whether ``order`` can only reduce a position of signed ``size`` and is left to do so.
+
+    A protective stop goes last. A market order that reduces is a close on its way, most likely our own.
+    """
+    return order.type in STAY_UNTIL_FLAT and size * order.side.sign < 0 and order.remaining <= abs(size)

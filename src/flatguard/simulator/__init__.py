@@ -1,1 +1,7 @@
-"""The gateway double: a ProjectX gateway on real sockets or on streams in memory, for tests, demos and anyone's bot."""
+"""The gateway double: a ProjectX gateway on real sockets or in memory, for tests, demos and anyone's bot."""
+
+from flatguard.simulator.options import Options
+from flatguard.simulator.serve import serve_simulator
+from flatguard.simulator.world import AccountSetup, UserSetup, World
+
+__all__ = ["AccountSetup", "Options", "UserSetup", "World", "serve_simulator"]

@@ -1,0 +1,69 @@
+"""What the daemon writes down, as sentences for a person: names rather than ids, the exchange's time, what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from attrs import frozen
+
+from flatguard.model.account import AccountState
+from flatguard.model.decisions import Breach
+from flatguard.model.entries import EndStateProven, Entry, Judged, StepTaken
+from flatguard.model.events import ClosesRefused, LinkDown, LinkUp
+from flatguard.model.ids import AccountId, ContractId
+
+ACTIONS = {"close": "closing", "partial_close": "closing", "cancel": "cancelling"}
+
+
+@frozen
+class Narrator:
+    """Knows the newest ``states``, for names, and the exchange's ``zone``."""
+
+    states: Mapping[AccountId, AccountState]
+    zone: ZoneInfo
+
+    def sentences(self, entry: Entry) -> list[str]:
+        """Return what a person should read of an entry; most say nothing."""
+        match entry:
+            case Judged(event=LinkUp(at=at, hub=hub), account_id=account_id) if self._first(account_id):
+                return [f"{self._clock(at)} {hub} hub connected"]
+            case Judged(event=LinkDown(at=at, hub=hub, reason=reason), account_id=account_id) if self._first(
+                account_id
+            ):
+                return [f"{self._clock(at)} {hub} hub lost: {reason}"]
+            case Judged(event=ClosesRefused(at=at, account_id=account_id, reason=reason)) if reason is not None:
+                return [f"{self._clock(at)} ALERT-ONLY account {account_id}: the broker refuses our closes: {reason}"]
+            case Judged(found=found):
+                return [self._breach(breach) for breach in found]
+            case StepTaken():
+                return [self._step(entry)]
+            case EndStateProven():
+                return [f"{self._clock(entry.proven_at)} account {entry.account_id}: done, proven by two readings"]
+            case _:
+                return []
+
+    def _first(self, account_id: AccountId) -> bool:
+        """Links concern all accounts; they are told once."""
+        return account_id == next(iter(self.states))
+
+    def _breach(self, breach: Breach) -> str:
+        lock = breach.lockout
+        locked = ""
+        if lock is not None:
+            locked = "; locked for good" if lock.until is None else f"; locked until {self.moment(lock.until)}"
+        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}{locked}"
+
+    def _step(self, step: StepTaken) -> str:
+        name = self.states[step.account_id].label(ContractId(step.contract_id))
+        what = f"{ACTIONS[step.action]} {step.detail} {name}".replace("  ", " ")
+        outcome = step.outcome + (f": {step.reason}" if step.reason else "")
+        return f"{self._clock(step.sent_at)} account {step.account_id}: {what}: {outcome}"
+
+    def moment(self, moment: datetime) -> str:
+        """Return a moment in the exchange's zone: Sun 22 Nov 17:00 CST."""
+        return f"{moment.astimezone(self.zone):%a %d %b %H:%M %Z}"
+
+    def _clock(self, moment: datetime) -> str:
+        return f"{moment.astimezone(self.zone):%H:%M:%S.%f}"[:-3]

@@ -1,0 +1,58 @@
+"""``flatguard run``: guard the accounts of the settings until stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import trio
+
+from flatguard.cli import config_option
+from flatguard.cli.narrate import Narrator
+from flatguard.daemon.run import Guard, guard
+from flatguard.daemon.stopping import stop_on_signals
+from flatguard.settings.load import Settings, load
+from flatguard.settings.paths import config_path
+from flatguard.settings.secrets import Secret, api_key
+
+
+@config_option
+@click.command("run", short_help="Guard the accounts until stopped.")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Guard the accounts of the settings until stopped.
+
+    The first SIGINT or SIGTERM ends it cleanly, the second at once. The API key comes from FLATGUARD_API_KEY or from
+    the system's keyring.
+    """
+    path: Path = ctx.find_root().obj or config_path()
+    settings = load(path, os.environ)
+    for warning in settings.warnings:
+        say(f"Warning: {warning}")
+    key = api_key(settings.gateway.user_name, os.environ)
+    trio.run(_run, settings, key)
+
+
+async def _run(settings: Settings, key: Secret) -> None:
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as at_work:
+            await nursery.start(stop_on_signals, stopping, at_work)
+            async with trio.open_nursery() as guarding:
+                started: Guard = await guarding.start(guard, settings, key, stopping, say)
+                narrator = Narrator(started.board.states, settings.trading_day.zone)
+                started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
+                for account in settings.accounts:
+                    rules = ", ".join(account.rules) or "no rules"
+                    say(f"account {account.id}: {account.mode}; {rules}")
+        if at_work.cancelled_caught:
+            say("stopped at once")
+        nursery.cancel_scope.cancel()
+    say("stopped")
+
+
+def say(*sentences: str) -> None:
+    """Tell the operator, on stderr."""
+    for sentence in sentences:
+        click.echo(sentence, err=True)

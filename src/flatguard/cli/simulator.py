@@ -1,0 +1,47 @@
+"""``flatguard simulator serve``: the gateway double on loopback, for anyone's bot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import trio
+
+from flatguard.clock import SystemClock
+
+
+@click.group("simulator", short_help="Stand in for the broker's gateway on this machine.")
+def command() -> None:
+    """Stand in for the broker's gateway on this machine."""
+
+
+@command.command("serve")
+@click.option("--port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
+@click.option("--seed", default=1, show_default=True, type=int, help="Everything random comes from it.")
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file with users, accounts, prices, options and faults.",
+)
+def serve(port: int, seed: int, scenario: Path | None) -> None:
+    """Serve REST, both hubs and the control calls until interrupted.
+
+    When it is ready it prints one line of JSON that says where everything is and whom to log in as.
+    """
+    from flatguard.daemon.stopping import stop_on_signals
+    from flatguard.simulator.scenario import Scenario, load_scenario
+    from flatguard.simulator.serve import serve_simulator
+
+    async def main() -> None:
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stop_on_signals, stopping, nursery.cancel_scope)
+            ready = await nursery.start(lambda task_status: serve_simulator(world, port=port, task_status=task_status))
+            click.echo(json.dumps(ready))
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    opening = Scenario() if scenario is None else load_scenario(scenario)
+    world = opening.world(seed=seed, start=SystemClock().now())
+    trio.run(main)

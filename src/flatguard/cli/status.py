@@ -1,0 +1,192 @@
+"""``flatguard status``: where every account stands, from the journal of a daemon that runs or has run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flatguard.cli import config_option
+from flatguard.clock import SystemClock
+from flatguard.daemon.sole_guard import is_guarded
+from flatguard.journal.reading import Facts, LockoutRow, read_facts
+from flatguard.settings.load import Settings, load
+from flatguard.settings.paths import config_path
+
+SCHEMA_VERSION = 1
+PULSE_LATE = timedelta(seconds=10)
+GUARDED = {"PROTECTED", "SHADOW"}
+
+
+@config_option
+@click.command("status", short_help="Show where every account stands.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--check", is_flag=True, help="Exit with status 6 where an account is locked.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, check: bool) -> None:
+    """Show where every account stands.
+
+    Exit status: 0 fine, 1 an account is not protected, 3 the daemon is not running; with --check 6 where an account is
+    locked and all are protected.
+    """
+    path: Path = ctx.find_root().obj or config_path()
+    settings = load(path, os.environ)
+    now = SystemClock().now()
+    status = status_of(settings, read_facts(settings.journal.path), now)
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+    else:
+        for line in lines(status, now, settings):
+            click.echo(line)
+    sys.exit(exit_status(status, check=check))
+
+
+def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]:
+    """Return the status object of ``--json``."""
+    running = any(is_guarded(settings.gateway.rest_url, account.id) for account in settings.accounts)
+    run = facts.run
+    late = running and run is not None and now - run.alive_at > PULSE_LATE
+    accounts = []
+    for account in settings.accounts:
+        standing = facts.standings.get(account.id)
+        body: dict[str, Any] = dict(_unknown(account.id) if standing is None else standing[1])
+        if not running or run is None or run.stopped_at is not None or late or standing is None:
+            body["protection"] = "NOT PROTECTED"
+            body["reason"] = _why_not(running=running, late=late, facts=facts, known=standing is not None)
+            body["protection_since"] = _since(facts)
+            body["lockouts"] = [
+                _lockout(row) for row in facts.lockouts if row.account == account.id and _holds(row, now)
+            ]
+        accounts.append(body)
+    link = dict(run.link) if run is not None and running else {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "daemon": {
+            "running": running,
+            "since": _text(run.started_at) if run is not None and running else None,
+            "version": run.version if run is not None else None,
+        },
+        "accounts": accounts,
+        "link": {
+            name: link.get(name, "down: the daemon is not running") for name in ("user_hub", "market_hub", "rest")
+        },
+    }
+
+
+def exit_status(status: Mapping[str, Any], *, check: bool) -> int:
+    """Return the exit status that scripts rely on."""
+    if not status["daemon"]["running"]:
+        return 3
+    if any(account["protection"] not in GUARDED for account in status["accounts"]):
+        return 1
+    return 6 if check and any(account["lockouts"] for account in status["accounts"]) else 0
+
+
+def _why_not(*, running: bool, late: bool, facts: Facts, known: bool) -> str:
+    if not running:
+        when = f"; what follows is from {_text(facts.run.alive_at)}" if facts.run is not None and known else ""
+        return "the daemon is not running" + when
+    if late and facts.run is not None:
+        return f"the daemon has not shown a sign of life since {_text(facts.run.alive_at)}"
+    return "the daemon is starting"
+
+
+def _since(facts: Facts) -> str | None:
+    return None if facts.run is None else _text(facts.run.stopped_at or facts.run.alive_at)
+
+
+def _unknown(account_id: int) -> dict[str, Any]:
+    return {
+        "id": account_id,
+        "name": None,
+        "protection": "NOT PROTECTED",
+        "protection_since": None,
+        "reason": "",
+        "balance": None,
+        "realized_pnl": None,
+        "unrealized_pnl": None,
+        "positions": [],
+        "working_orders": [],
+        "limits": [],
+        "lockouts": [],
+    }
+
+
+def _holds(row: LockoutRow, now: datetime) -> bool:
+    return row.until is None or now < row.until
+
+
+def _lockout(row: LockoutRow) -> dict[str, Any]:
+    return {
+        "rule": row.rule,
+        "scope": row.scope,
+        "since": _text(row.since),
+        "until": None if row.until is None else _text(row.until),
+        "reason": row.reason,
+    }
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[str]:
+    """Return the status as a person reads it."""
+    daemon, link = status["daemon"], status["link"]
+    zone = settings.trading_day.zone
+    running = f"running since {_when(daemon['since'], zone)}" if daemon["running"] else "NOT RUNNING"
+    out = [
+        f"flatguard {daemon['version'] or ''} {running}".replace("  ", " "),
+        f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}",
+    ]
+    for account in status["accounts"]:
+        out += ["", *_account_lines(account, now, zone)]
+    return out
+
+
+def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list[str]:
+    why = f" ({account['reason']})" if account["reason"] else ""
+    since = f" since {_when(account['protection_since'], zone)}" if account["protection_since"] else ""
+    out = [f"{account['protection']}{since}  account {account['id']} {account['name'] or ''}{why}"]
+    if account["balance"] is not None:
+        day = account["realized_pnl"] if account["realized_pnl"] is not None else "unknown"
+        open_pnl = account["unrealized_pnl"] if account["unrealized_pnl"] is not None else "unknown"
+        out.append(f"  balance {account['balance']} USD, realised today {day}, open {open_pnl}")
+    for lock in account["lockouts"]:
+        until = "an administrator unlocks it" if lock["until"] is None else f"{_when(lock['until'], zone)}"
+        left = "" if lock["until"] is None else f" ({_left(datetime.fromisoformat(lock['until']) - now)} left)"
+        out.append(f"  LOCKED by {lock['rule']} until {until}{left}: {lock['reason']}")
+    out += [
+        f"  {limit['rule']}: {limit['value']} of {limit['limit']}, {limit['distance']} left"
+        for limit in account["limits"]
+    ]
+    for position in account["positions"]:
+        mark = position["mark"] or "no price"
+        out.append(
+            f"  position {position['size']:+d} {position['contract']} at {position['average_price']}, "
+            f"mark {mark}, open {position['open_pnl'] or 'unknown'}"
+        )
+    for order in account["working_orders"]:
+        price = order["limit_price"] or order["stop_price"] or "market"
+        out.append(
+            f"  order {order['id']} {order['side']} {order['remaining']} {order['contract']} {order['type']} {price} "
+            f"({order['status']})"
+        )
+    return out
+
+
+def _when(moment: str, zone: Any) -> str:
+    local = datetime.fromisoformat(moment).astimezone(zone)
+    return f"{local:%a %H:%M:%S %Z}"
+
+
+def _left(duration: timedelta) -> str:
+    minutes, seconds = divmod(max(0, int(duration.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

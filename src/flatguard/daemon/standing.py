@@ -1,0 +1,191 @@
+"""Where an account stands, as facts for people and scripts: protection first, and never more of it than there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from attrs import define, field, frozen
+
+from flatguard.ledger.pnl import mark_price, profit_at, unrealized
+from flatguard.model.account import AccountState
+from flatguard.model.events import Hub
+from flatguard.model.ids import AccountId
+from flatguard.model.money import on_grid
+from flatguard.model.trading import Order, Position
+from flatguard.rules._book import RuleBook
+
+OLD_AFTER = timedelta(seconds=15)  # three readings missed
+
+
+class Protection(StrEnum):
+    """How far an account is guarded."""
+
+    PROTECTED = "PROTECTED"
+    SHADOW = "SHADOW"
+    BLIND = "BLIND"
+    ALERT_ONLY = "ALERT-ONLY"
+    NOT_PROTECTED = "NOT PROTECTED"
+
+
+def protection(
+    state: AccountState, book: RuleBook, failing: tuple[tuple[str, str], ...], at: datetime, *, enforcing: bool
+) -> tuple[Protection, str]:
+    """Return how far the account is guarded at ``at``, and why not further."""
+    if not book.rules:
+        return Protection.NOT_PROTECTED, "no rule is set for this account"
+    if failing:
+        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in failing)
+    blind = _blind(state, book, at)
+    if blind is not None:
+        return Protection.BLIND, blind
+    if not enforcing:
+        return Protection.SHADOW, "mode is shadow: judged and recorded, nothing is sent"
+    if state.closes_refused is not None:
+        return Protection.ALERT_ONLY, f"the broker does not accept our closes here: {state.closes_refused}"
+    hub = state.links[Hub.USER]
+    if not hub.up:
+        return Protection.PROTECTED, f"by polling; the user hub is down: {hub.reason}"
+    return Protection.PROTECTED, ""
+
+
+def _blind(state: AccountState, book: RuleBook, at: datetime) -> str | None:
+    if state.exposure_at is None or state.record_at is None:
+        return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
+    if at - min(state.exposure_at, state.record_at) > OLD_AFTER:
+        return (
+            f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+        )
+    if state.doubt is not None:
+        return state.doubt
+    for name, rule in book.rules.items():
+        reason = rule.blind(state, at)
+        if reason is not None:
+            return f"{name}: {reason}"
+    return None
+
+
+def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object]:
+    """Return what ``status --json`` shows of an account, beside its protection. Money and prices are text."""
+    open_profit = unrealized(state, at)
+    return {
+        "id": state.id,
+        "name": state.account.name if state.account is not None else None,
+        "balance": _money(state.account.balance) if state.account is not None else None,
+        "can_trade": state.account.can_trade if state.account is not None else None,
+        "trading_day": state.today.label.isoformat() if state.today is not None else None,
+        "resets_at": _time(state.today.ends_at) if state.today is not None else None,
+        "realized_pnl": _money(state.realized.net) if state.pictured else None,
+        "realized_gross": _money(state.realized.gross) if state.pictured else None,
+        "fees_and_commissions": _money(state.realized.fees + state.realized.commissions) if state.pictured else None,
+        "unrealized_pnl": _money(open_profit.amount) if state.pictured and not open_profit.unpriced else None,
+        "unpriced": [state.label(contract_id) for contract_id in open_profit.unpriced],
+        "positions": [_position(state, position, at) for _, position in sorted(state.positions.items())],
+        "working_orders": [_order(state, order) for order in state.working_orders],
+        "limits": [
+            {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
+            for name, rule in book.rules.items()
+            if (measure := rule.measure(state, at)) is not None
+        ],
+        "lockouts": [
+            {
+                "rule": lock.rule,
+                "scope": lock.scope,
+                "since": _time(lock.since),
+                "until": None if lock.until is None else _time(lock.until),
+                "reason": lock.reason,
+            }
+            for lock in state.locked(at)
+        ],
+        "read_at": None if state.exposure_at is None else _time(state.exposure_at),
+    }
+
+
+def _position(state: AccountState, position: Position, at: datetime) -> dict[str, object]:
+    contract = state.contracts.get(position.contract_id)
+    mark = mark_price(state.quotes.get(position.contract_id), position, at)
+    return {
+        "contract": state.label(position.contract_id),
+        "contract_id": position.contract_id,
+        "size": position.size,
+        "average_price": f"{position.average_price:f}",
+        "mark": None if mark is None or contract is None else on_grid(mark, contract.tick_size),
+        "open_pnl": None if mark is None or contract is None else _money(profit_at(position, mark, contract)),
+    }
+
+
+def _order(state: AccountState, order: Order) -> dict[str, object]:
+    return {
+        "id": order.id,
+        "contract": state.label(order.contract_id),
+        "contract_id": order.contract_id,
+        "side": order.side.name.lower(),
+        "type": order.type.name.lower(),
+        "status": order.status.name.lower(),
+        "size": order.size,
+        "remaining": order.remaining,
+        "limit_price": None if order.limit_price is None else f"{order.limit_price:f}",
+        "stop_price": None if order.stop_price is None else f"{order.stop_price:f}",
+    }
+
+
+def _money(amount: Decimal) -> str:
+    return f"{amount:.2f}" if amount == round(amount, 2) else f"{amount.normalize():f}"
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+@frozen
+class Watchman:
+    """One account's settings as far as its standing depends on them."""
+
+    book: RuleBook
+    enforcing: bool
+
+
+@define
+class Standings:
+    """The standing of every account, with the moment since which each has had its protection."""
+
+    watchmen: Mapping[AccountId, Watchman]
+    _since: dict[AccountId, tuple[Protection, datetime]] = field(factory=dict)
+
+    def of(
+        self, state: AccountState, failing: tuple[tuple[str, str], ...], at: datetime, trouble: str | None
+    ) -> dict[str, object]:
+        """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
+        watchman = self.watchmen[state.id]
+        level, reason = protection(state, watchman.book, failing, at, enforcing=watchman.enforcing)
+        known = self._since.get(state.id)
+        if known is None or known[0] is not level:
+            self._since[state.id] = (level, at)
+        if trouble is not None:
+            reason = f"NOT DURABLE: the journal cannot be written ({trouble})" + (f"; {reason}" if reason else "")
+        return {
+            "protection": str(level),
+            "protection_since": _time(self._since[state.id][1]),
+            "reason": reason,
+            "durable": trouble is None,
+            **facts(state, watchman.book, at),
+        }
+
+
+def link_facts(state: AccountState, *, rest_ok: bool) -> str:
+    """Return the state of the links as JSON text: ``up``, or ``down`` and why."""
+    return json.dumps(
+        {
+            "user_hub": _link(state, Hub.USER),
+            "market_hub": _link(state, Hub.MARKET),
+            "rest": "up" if rest_ok else f"down: {state.read_failed}",
+        }
+    )
+
+
+def _link(state: AccountState, hub: Hub) -> str:
+    link = state.links[hub]
+    return "up" if link.up else f"down: {link.reason}"

@@ -1,0 +1,329 @@
+"""The settings file, read whole: frozen ``Settings``, or every error in it at once.
+
+A flag beats the environment, which beats the file, which beats the default; ``origins`` keeps where each value came
+from. A rule is on where its table exists, for every account or for one; the account's own keys beat the common ones.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import time
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from attrs import define, evolve, field, frozen
+
+from flatguard.errors import InvalidSettings
+from flatguard.model.account import Terms
+from flatguard.model.ids import AccountId
+from flatguard.model.money import plain
+from flatguard.model.products import product
+from flatguard.rules import discover
+from flatguard.rules._rule import Rule
+from flatguard.rules.max_contracts import MaxContracts
+from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.settings import paths
+from flatguard.settings.lines import Place, lines_of
+from flatguard.settings.structure import UNREADABLE, Found, Reading, kinds_of, shown
+
+T = TypeVar("T")
+
+_RuleTables = Mapping[str, Mapping[str, Found]]
+_TICKER = re.compile(r"[A-Za-z0-9]{1,5}")
+
+SECTIONS = ("gateway", "journal", "trading_day", "commissions", "rules", "accounts")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+OTHER_COMMISSION = Decimal("0.50")
+
+# What TopstepX was seen to charge on fills, in US dollars a contract and side, on top of the exchange's fees. Micros
+# that nobody has reported are left to the rate for all others, since counting too dear closes early, not late.
+COMMISSIONS = {ticker: Decimal("0.25") for ticker in ("MNQ", "MES", "M2K", "MYM", "MCL", "MGC")}
+
+
+def _safe_url(_section: object, _field: object, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"https", "http"} or re.search(r"[\s\\]", url):
+        raise ValueError('must be the address of a gateway; write one such as "https://api.topstepx.com"')
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must hold neither a login nor parameters; write the address alone")
+    if parts.scheme != "https" and host not in LOOPBACK:
+        raise ValueError(f"must begin with https://, since the API key goes there; write https://{parts.netloc}")
+
+
+def _not_blank(_section: object, _field: object, text: str) -> None:
+    if not text.strip():
+        raise ValueError("must not be blank; write the login name of the platform")
+
+
+def _account_number(_section: object, _field: object, number: AccountId) -> None:
+    if not 1 <= number < 2**63:
+        raise ValueError(f"must be the number by which the broker knows the account, not {number}")
+
+
+def _url(default: str) -> Any:
+    return field(default=default, converter=lambda url: url.rstrip("/"), validator=_safe_url)
+
+
+@frozen
+class GatewaySettings:
+    """``[gateway]``: where the broker is, and who we are there. The API key is not a setting; see ``secrets``."""
+
+    user_name: str = field(validator=_not_blank)
+    rest_url: str = _url("https://api.topstepx.com")
+    user_hub_url: str = _url("https://rtc.topstepx.com/hubs/user")
+    market_hub_url: str = _url("https://rtc.topstepx.com/hubs/market")
+
+
+@frozen
+class JournalSettings:
+    """``[journal]``: where the record is kept."""
+
+    path: Path = field(factory=lambda: paths.state_folder() / "journal.db")
+
+
+@frozen
+class TradingDaySettings:
+    """``[trading_day]``: when the trading day turns."""
+
+    reset: time = time(17)
+    zone: ZoneInfo = field(factory=lambda: ZoneInfo("America/Chicago"))
+
+
+@frozen
+class AccountSettings:
+    """``[[accounts]]``: an account and the rules in force on it, the common ones included.
+
+    ``switched_off`` names the rules that have a table but are not enabled.
+    """
+
+    id: AccountId = field(validator=_account_number)
+    mode: Literal["enforce", "shadow"] = "shadow"
+    nickname: str | None = None
+    rules: Mapping[str, Rule] = field(factory=dict)
+    switched_off: tuple[str, ...] = ()
+
+
+@frozen
+class Settings:
+    """All that the settings fix.
+
+    ``origins`` says where each value in force is from: default, environment or file:LINE. Its keys are such as
+    gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``warnings`` are what is allowed, and probably
+    not meant.
+    """
+
+    path: Path
+    gateway: GatewaySettings
+    journal: JournalSettings
+    trading_day: TradingDaySettings
+    commissions: Mapping[str, Decimal]
+    other_commission: Decimal
+    accounts: tuple[AccountSettings, ...]
+    origins: Mapping[str, str] = field(factory=dict, eq=False)
+    warnings: tuple[str, ...] = field(default=(), eq=False)
+
+    @property
+    def terms(self) -> Terms:
+        """How accounts are counted."""
+        return Terms(self.trading_day.reset, self.trading_day.zone, self.commissions, self.other_commission)
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read the settings at ``path``. Raises InvalidSettings with every error, one a line, in the order of the file."""
+    text = _text_of(path)
+    tree = _parsed(path, text)
+    reader = _Reader(Reading(path, lines_of(text)), tree, environ)
+    settings = reader.settings()
+    if errors := reader.reading.errors:
+        what = "that line" if len(errors) == 1 else f"these {len(errors)} lines"
+        raise InvalidSettings("\n".join(errors), hint=f"correct {what}, then: flatguard config check")
+    from_environment = settings.origins["journal.path"] == "environment"
+    folder = Path.cwd() if from_environment else path.absolute().parent
+    settings = evolve(settings, journal=JournalSettings(folder / settings.journal.path))
+    return evolve(settings, warnings=tuple(_warnings(settings)))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InvalidSettings(f"{path}: there is no such file", hint="flatguard config init") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidSettings(f"{path}:{line}: is not UTF-8 text", hint="save the file as UTF-8") from None
+    except OSError as error:
+        raise InvalidSettings(
+            f"{path}: cannot be read: {error.strerror}", hint="check the file's owner and mode"
+        ) from None
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=_exact)
+    except (ValueError, RecursionError) as error:
+        at = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        line = at[1] if at and at[1] else str(text.count("\n") + 1)
+        what = str(error).replace(at[0], "") if at else "cannot be read"
+        raise InvalidSettings(
+            f"{path}:{line}: not TOML: {what}", hint="correct that line, then: flatguard config check"
+        ) from None
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return Decimal("NaN")
+
+
+@define
+class _Reader:
+    """Goes through the sections of one file. What it returns while there are errors may hold UNREADABLE."""
+
+    reading: Reading
+    tree: Mapping[str, Any]
+    environ: Mapping[str, str]
+    known: Mapping[str, type[Rule]] = field(factory=discover)
+    origins: dict[str, str] = field(factory=dict)
+    first_named: dict[int, Place] = field(factory=dict)
+
+    def settings(self) -> Settings:
+        alone = self.tree.keys() & self.known.keys()
+        for name in alone:
+            self.reading.refuse((name,), f"is the table of a rule; write [rules.{name}]")
+        self.reading.known_keys(self.tree, (), (*SECTIONS, *alone))
+        commissions = self._commissions()
+        return Settings(
+            path=self.reading.file,
+            gateway=self._section("gateway", GatewaySettings, {"user_name": "FLATGUARD_USER_NAME"}),
+            journal=self._section("journal", JournalSettings, {"path": "FLATGUARD_JOURNAL"}),
+            trading_day=self._section("trading_day", TradingDaySettings, {}),
+            other_commission=commissions.pop("other"),
+            commissions=commissions,
+            accounts=tuple(self._accounts()),
+            origins=self.origins,
+        )
+
+    def _section(self, name: str, kind: type[T], variables: Mapping[str, str]) -> T:
+        kinds = kinds_of(kind)
+        found = self.reading.table(self.tree.get(name, {}), (name,), kinds)
+        for key, variable in variables.items():
+            if text := self.environ.get(variable, "").strip():
+                self.reading.variables[name, key] = variable
+                found[key] = Found(self.reading.value(text, (name, key), kinds[key]), (name, key))
+        for key in kinds:
+            self.origins[f"{name}.{key}"] = self.reading.origin(found.get(key))
+        return self.reading.build(kind, found, (name,))
+
+    def _commissions(self) -> dict[str, Decimal]:
+        """Return the rates by ticker, and ``other``: the shipped ones, and over them those of the file."""
+        raw = self.tree.get("commissions", {})
+        kinds = dict.fromkeys(raw, Decimal) if isinstance(raw, Mapping) else {}
+        given: dict[str, Found] = {}
+        for key, found in self.reading.table(raw, ("commissions",), kinds).items():
+            ticker = key if key == "other" else product(key)
+            if key != "other" and (get_close_matches(key.lower(), ["other"]) or not _TICKER.fullmatch(key)):
+                self.reading.refuse(("commissions", key), "is not a ticker; write one such as MNQ, or other")
+            elif ticker in given:
+                self.reading.refuse(("commissions", key), f"names the product {ticker} a second time; keep one")
+            elif found.value is not UNREADABLE and found.value < 0:
+                self.reading.refuse(("commissions", key), f'must be 0 or more, such as "0.25", not {found.value}')
+            given[ticker] = found
+        rates = {"other": OTHER_COMMISSION, **COMMISSIONS, **{ticker: found.value for ticker, found in given.items()}}
+        self.origins |= {f"commissions.{ticker}": self.reading.origin(given.get(ticker)) for ticker in rates}
+        return rates
+
+    def _accounts(self) -> Iterator[AccountSettings]:
+        common = self._rule_tables(self.tree.get("rules", {}), ("rules",))
+        tables = self.tree.get("accounts", [])
+        if not isinstance(tables, list):
+            self.reading.refuse(("accounts",), "must be an array of tables; write [[accounts]], with two brackets")
+            tables = []
+        elif not tables:
+            self.reading.refuse(("accounts",), "is missing; write [[accounts]], and below it id = 25700001")
+        if not tables:
+            self._rules("", {}, common, ())  # for their errors
+        for index, raw in enumerate(tables):
+            if isinstance(raw, Mapping):
+                yield self._account(raw, ("accounts", index), common)
+            else:
+                self.reading.refuse(("accounts", index), f"must be a table, not {shown(raw)}; write [[accounts]]")
+
+    def _account(self, raw: Mapping[str, Any], place: Place, common: _RuleTables) -> AccountSettings:
+        kinds = {key: kind for key, kind in kinds_of(AccountSettings).items() if key in {"id", "mode", "nickname"}}
+        number = raw.get("id")
+        if type(number) is int:  # a bool is an int too
+            self.reading.names[place] = f"accounts[{number}]"
+            first = self.first_named.setdefault(number, place)
+            if first is not place:
+                line = self.reading.line((*first, "id"))
+                self.reading.refuse((*place, "id"), f"is the account of line {line} again; keep one of the two")
+        found = self.reading.table(raw, place, kinds, ("rules",))
+        account = self.reading.build(AccountSettings, found, place)
+        name = self.reading.name(place)
+        self.origins |= {f"{name}.{key}": self.reading.origin(found.get(key)) for key in kinds}
+        place = (*place, "rules")
+        rules, off = self._rules(name, self._rule_tables(raw.get("rules", {}), place), common, place)
+        return account if account is UNREADABLE else evolve(account, rules=rules, switched_off=off)
+
+    def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:
+        """Read the tables of rules below ``place``, by the rule's name."""
+        if not isinstance(raw, Mapping):
+            self.reading.refuse(place, f"must hold the tables of rules, not {shown(raw)}")
+            return {}
+        self.reading.known_keys(raw, place, self.known)
+        return {
+            name: self.reading.table(raw[name], (*place, name), {**kinds_of(kind), "enabled": bool})
+            for name, kind in self.known.items()
+            if name in raw
+        }
+
+    def _rules(
+        self, account: str, own: _RuleTables, common: _RuleTables, place: Place
+    ) -> tuple[dict[str, Rule], tuple[str, ...]]:
+        """Return the rules in force on an account, and the names of those that are switched off."""
+        rules: dict[str, Rule] = {}
+        off: list[str] = []
+        for name in sorted({*own, *common}):
+            found = {**common.get(name, {}), **own.get(name, {})}
+            enabled = found.pop("enabled", None)
+            if enabled is not None and enabled.value is False:
+                self.origins[f"{account}.rules.{name}.enabled"] = self.reading.origin(enabled)
+                off.append(name)
+                continue
+            for key in kinds_of(self.known[name]):
+                self.origins[f"{account}.rules.{name}.{key}"] = self.reading.origin(found.get(key))
+            rules[name] = self.reading.build(
+                self.known[name], found, (*place, name) if name in own else ("rules", name)
+            )
+        return rules, tuple(off)
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    """Find what is allowed, and probably not meant."""
+    for account in settings.accounts:
+        name = f"accounts[{account.id}]"
+        if not account.rules:
+            yield f"{name}: no rule is on, so this account is NOT PROTECTED; write one, such as [rules.max_contracts]"
+        elif settings.origins[f"{name}.mode"] == "default":
+            yield f'{name}: is in shadow, so its rules judge and nothing is sent; write mode = "enforce"'
+        whole = account.rules.get("max_contracts")
+        each = account.rules.get("max_contracts_per_instrument")
+        if isinstance(whole, MaxContracts) and isinstance(each, MaxContractsPerInstrument):
+            for ticker, limit in each.limits.items():
+                if (count := limit * whole.weights.get(ticker, Decimal(1))) > whole.limit:
+                    yield (
+                        f"{name}: max_contracts_per_instrument allows {limit} {ticker}, which count {plain(count)},"
+                        f" but max_contracts allows {whole.limit}"
+                    )

@@ -1,0 +1,132 @@
+"""The running gateway: a world with a clock, its hub connections, its log of requests, and the ASGI app."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from flatguard.simulator import control, hubs, rest
+from flatguard.simulator.limits import Allowances
+from flatguard.simulator.outbox import Event
+from flatguard.simulator.rows import rest_time
+from flatguard.simulator.tokens import Tokens
+from flatguard.simulator.world import World
+
+
+class Gateway:
+    """A world that lives. ``app`` serves it; ``run`` makes its time pass."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
+        self.trace_rng = world.chance("traces")
+        self.allowances = Allowances(world.options)
+        self.requests: list[dict[str, Any]] = []
+        self.clients: list[hubs.Client] = []
+        self._began = trio.current_time()
+        self._advanced = timedelta(0)
+        self._stirred = trio.Event()
+        self._crash: Exception | None = None
+        self._starlette = Starlette(
+            routes=[*rest.routes(self), *hubs.routes(self), *control.routes(self)],
+            exception_handlers={HTTPException: _without_body},
+        )
+
+    def now(self) -> datetime:
+        """Return the broker's time: the start, and what has passed on Trio's clock or been advanced since."""
+        passed = timedelta(seconds=trio.current_time() - self._began)
+        return self.world.start + passed + self._advanced
+
+    def advance(self, distance: timedelta) -> None:
+        """Put the broker's clock forward; no trading takes place on the way."""
+        self.world.jump(self.now(), distance)
+        self._advanced += distance
+        self.world.run(self.now())
+        self.stir()
+
+    def stir(self) -> None:
+        """Have ``run`` look again at what comes next; call it after every change to the world."""
+        self._stirred.set()
+
+    def note_request(self, method: str, path: str) -> dict[str, Any]:
+        """Begin an entry of the log of requests; whoever answers fills in the rest."""
+        entry: dict[str, Any] = {
+            "time": rest_time(self.now()),
+            "method": method,
+            "path": path,
+            "body": None,
+            "outcome": {},
+            "ms": None,
+        }
+        self.requests.append(entry)
+        return entry
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Return when the broker's clock says ``moment``. Always a checkpoint."""
+        await trio.sleep(max(0, (moment - self.now()).total_seconds()))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make time pass in the world and send its events, for ever; a cancel leaves the world as it is.
+
+        Raises whatever went wrong inside a request: a bug of the double must not look like a broker's mood.
+        """
+        task_status.started()
+        while True:
+            self._stirred = trio.Event()
+            now = self.now()
+            self.world.run(now)
+            for event in self.world.outbox.take(now):
+                self._deliver(event)
+            self._end_connections(now)
+            if self._crash is not None:
+                raise self._crash
+            moment = self.world.next_moment
+            until = float("inf") if moment is None else max(0, (moment - self.now()).total_seconds())
+            with trio.move_on_after(until):
+                await self._stirred.wait()
+
+    def _end_connections(self, now: datetime) -> None:
+        faults = self.world.faults
+        for fault in faults.take_fresh():
+            for client in list(self.clients):
+                if faults.strikes(fault.name, client.hub, now) is not None:
+                    client.end_by(fault.name)
+            faults.met_connections(fault)
+
+    def _deliver(self, event: Event) -> None:
+        for client in list(self.clients):
+            client.deliver(event)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI request or WebSocket; every answer bears the broker's date."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] in {
+                "http.response.start",
+                "websocket.accept",
+                "websocket.http.response.start",
+            }:
+                date = format_datetime(self.now(), usegmt=True).encode()
+                message["headers"] = [*message.get("headers", ()), (b"date", date)]
+            await send(message)
+
+        try:
+            await self._starlette(scope, receive, send_dated)
+        except Exception as error:
+            self._crash = error
+            self.stir()
+            raise
+
+
+async def _without_body(request: Request, error: Exception) -> Response:
+    await trio.lowlevel.checkpoint()
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return Response(status_code=status)

@@ -1,0 +1,209 @@
+"""The calls under ``/sim``, for tests and demos: move prices, trade by hand, break things, see the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flatguard.simulator.bodies import (
+    BadBody,
+    Body,
+    Field,
+    boolean,
+    int32,
+    number,
+    optional,
+    parse,
+    problem,
+    required,
+    text,
+)
+from flatguard.simulator.contracts import Contract, find_contract
+from flatguard.simulator.exact_json import plain
+from flatguard.simulator.faults import KNOWN_FAULTS
+from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
+from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
+
+if TYPE_CHECKING:
+    from flatguard.simulator.app import Gateway
+
+_SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
+    {
+        "price": {"contractId": required(text), "price": optional(number), "resume": optional(boolean)},
+        "orders": PLACE_SCHEMA,
+        "faults": {
+            "name": required(text),
+            "target": optional(lambda value: value if isinstance(value, str) else str(int32(value))),
+            "probability": optional(number),
+            "count": optional(int32),
+            "duration_s": optional(number),
+            "delay_s": optional(number),
+        },
+        "account": {"accountId": required(int32), "canTrade": optional(boolean), "balance": optional(number)},
+        "clock": {"advance_s": required(number)},
+    }
+)
+
+
+class _Unusable(Exception):
+    """The call cannot be carried out; the text says why."""
+
+
+def routes(gateway: Gateway) -> Iterable[Route]:
+    """Return the routes under ``/sim``."""
+    acts: Mapping[str, Callable[[Gateway, Body], Row]] = {
+        "price": _price,
+        "faults": _start_fault,
+        "account": _account,
+        "clock": _clock,
+    }
+    for name, act in acts.items():
+        yield Route(f"/sim/{name}", partial(_control, gateway, name, act), methods=["POST"])
+    yield Route("/sim/orders", partial(_order, gateway), methods=["POST"])
+    yield Route("/sim/faults", partial(_end_faults, gateway), methods=["DELETE"])
+    yield Route("/sim/truth", partial(_truth, gateway), methods=["GET"])
+
+
+async def _read(gateway: Gateway, name: str, request: Request) -> Body | Response:
+    await trio.lowlevel.checkpoint()
+    try:
+        body = parse(await request.body(), f"sim/{name}", _SCHEMAS[name])
+        if (contract_id := body.get("contractId")) is not None:
+            body["contractId"] = _contract(contract_id).id
+    except BadBody as bad:
+        document = problem(bad.errors, gateway.trace_rng)
+        return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
+    except _Unusable as error:
+        return _refusal(error)
+    return body
+
+
+async def _control(gateway: Gateway, name: str, act: Callable[[Gateway, Body], Row], request: Request) -> Response:
+    body = await _read(gateway, name, request)
+    if isinstance(body, Response):
+        return body
+    try:
+        answer = act(gateway, body)
+    except _Unusable as error:
+        return _refusal(error)
+    gateway.stir()
+    return json_response(answer)
+
+
+def _refusal(error: _Unusable) -> Response:
+    return json_response({"error": str(error)}, 400)
+
+
+def _contract(name: str) -> Contract:
+    contract = find_contract(name)
+    if contract is None:
+        raise _Unusable(f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ")
+    return contract
+
+
+def _price(gateway: Gateway, body: Body) -> Row:
+    contract, now = _contract(body["contractId"]), gateway.now()
+    price = body["price"]
+    if (price is None) == (body["resume"] is not True):
+        raise _Unusable("give either a price or resume: true")
+    if price is None:
+        gateway.world.resume_price(contract.id, now)
+    elif price <= 0 or not contract.aligned(price):
+        raise _Unusable(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
+    else:
+        gateway.world.move_price(contract.id, price, now)
+    market = gateway.world.markets[contract.id]
+    return {
+        "contractId": contract.id,
+        "price": plain(market.last),
+        "bid": plain(market.bid),
+        "ask": plain(market.ask),
+        "held": market.held,
+    }
+
+
+async def _order(gateway: Gateway, request: Request) -> Response:
+    body = await _read(gateway, "orders", request)
+    if isinstance(body, Response):
+        return body
+    answer = gateway.world.place(ticket_of(body), gateway.now())
+    gateway.stir()
+    await gateway.sleep_until(answer.at)
+    return json_response(placed(answer).envelope())
+
+
+def _start_fault(gateway: Gateway, body: Body) -> Row:
+    name = body["name"]
+    if name not in KNOWN_FAULTS:
+        raise _Unusable(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
+    seconds = {key: None if body[key] is None else float(body[key]) for key in ("duration_s", "delay_s")}
+    probability = 1.0 if body["probability"] is None else float(body["probability"])
+    gateway.world.faults.start(
+        name, gateway.now(), target=body["target"], probability=probability, count=body["count"], **seconds
+    )
+    return {"name": name, "does": KNOWN_FAULTS[name]}
+
+
+async def _end_faults(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
+    gateway.world.faults.clear()
+    return json_response({})
+
+
+def _account(gateway: Gateway, body: Body) -> Row:
+    account_id = body["accountId"]
+    if account_id not in gateway.world.books:
+        known = ", ".join(map(str, gateway.world.books))
+        raise _Unusable(f"there is no account {account_id}; known are {known}")
+    gateway.world.set_account(account_id, gateway.now(), can_trade=body["canTrade"], balance=body["balance"])
+    return account_row(gateway.world.account(account_id))
+
+
+def _clock(gateway: Gateway, body: Body) -> Row:
+    if body["advance_s"] < 0:
+        raise _Unusable("the broker's clock does not go back")
+    gateway.advance(timedelta(seconds=float(body["advance_s"])))
+    return {"now": gateway.now().isoformat()}
+
+
+async def _truth(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
+    gateway.world.run(gateway.now())
+    return json_response(truth(gateway))
+
+
+def truth(gateway: Gateway) -> Row:
+    """Return everything: all rows in the broker's REST form, the connections, and every request so far.
+
+    Account rows also bear ``realized_net``: profit and loss less fees and commissions since the start, US
+    dollars.
+    """
+    books = gateway.world.books
+    return {
+        "positions": [
+            position_row(position) for book in books.values() for position in book.positions.rows() if position.size
+        ],
+        "orders": [order_row(order) for book in books.values() for order in book.orders.rows()],
+        "trades": [trade_row(trade) for book in books.values() for trade in book.trades.rows()],
+        "accounts": [
+            account_row(gateway.world.account(account_id)) | {"realized_net": plain(book.realized_net)}
+            for account_id, book in books.items()
+        ],
+        "clients": [
+            {
+                "hub": client.hub,
+                "user": client.user,
+                "subscriptions": [{"event": event, "target": target} for event, target in client.subscriptions],
+            }
+            for client in gateway.clients
+        ],
+        "requests": list(gateway.requests),
+    }

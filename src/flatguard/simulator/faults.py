@@ -1,0 +1,149 @@
+"""What can go wrong on purpose: faults by name, drawn from the world's own seed.
+
+A fault meets occasions: an event to send, a request to answer, a connection. ``target`` narrows them down,
+``probability`` says how many of them it strikes, ``count`` ends it after so many strikes, ``duration_s``
+after so much of the broker's time. What ``delay_s`` delays is the fault's own affair, told beside its name.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from attrs import define, field
+
+EVENT_FAULTS = MappingProxyType(
+    {
+        "drop_event": "the event is never sent",
+        "delay_event": "the event comes delay_s later (2)",
+        "duplicate_event": "the event comes twice",
+        "reorder_events": "the event is held back by up to delay_s (0.2), so that others overtake it",
+    }
+)
+"""On hub events; the target is an event name."""
+
+HUB_FAULTS = MappingProxyType(
+    {
+        "freeze_hub": "stays connected, answers pings and calls, sends no events",
+        "silence_hub": "stays connected, sends nothing at all",
+        "cut_hub": "the socket is gone",
+        "close_hub": "a SignalR Close with allowReconnect, then the socket is gone",
+        "refuse_hub": "the upgrade is answered by 503",
+        "logout_hub": "GatewayLogout, then the socket is gone",
+    }
+)
+"""On connections; the target is ``user`` or ``market``.
+
+Those that end a connection act at once on the open ones; with ``duration_s`` or ``count`` they also meet
+connections to come.
+"""
+
+REST_FAULTS = MappingProxyType(
+    {
+        "timeout_before": "not acted upon, never answered",
+        "timeout_after": "acted upon, never answered",
+        "reset_after": "acted upon, then the connection is reset",
+        "slow": "acted upon at once, answered delay_s later (10)",
+        "http_401": "401, not acted upon",
+        "http_429": "429, not acted upon",
+        "http_500": "500, not acted upon",
+        "http_500_after": "500, acted upon",
+        "html_body": "200 with a page for people, not acted upon",
+        "missing_list": "the list is left out of a successful answer",
+        "stale_read": "lists as they were delay_s ago (5)",
+        "error_pending": "the endpoint's code for a pending order; acted upon delay_s later (2)",
+        "error_unknown": "the endpoint's code for an unknown error, not acted upon",
+        "refuse_exits": "cancels and closes are refused, as on accounts that the API may not trade",
+    }
+)
+"""On REST calls; the target is a path."""
+
+ACCOUNT_FAULTS = MappingProxyType(
+    {
+        "velocity_control": "Order/place is refused for trading too fast",
+        "partial_fills": "orders fill in parts",
+        "leg_left_behind": "a bracket leg survives the fill of its sibling",
+    }
+)
+"""On accounts; the target is an account id."""
+
+KNOWN_FAULTS: Mapping[str, str] = MappingProxyType({**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS})
+
+ENDS_CONNECTIONS = frozenset({"cut_hub", "close_hub", "logout_hub"})
+
+
+@define(kw_only=True)
+class Fault:
+    """One fault in force."""
+
+    name: str
+    target: str | None = None
+    probability: float = 1
+    left: int | None = None
+    until: datetime | None = None
+    delay_s: float | None = None
+
+    def delay(self, default_s: float) -> timedelta:
+        """Return its ``delay_s``, or the default of its kind."""
+        return timedelta(seconds=default_s if self.delay_s is None else self.delay_s)
+
+
+@define
+class Faults:
+    """The faults in force. Every draw comes from ``rng``, so the same occasions are struck each time."""
+
+    rng: random.Random
+    _running: list[Fault] = field(factory=list)
+    _fresh: list[Fault] = field(factory=list)
+
+    def start(
+        self,
+        name: str,
+        now: datetime,
+        *,
+        target: str | None = None,
+        probability: float = 1,
+        count: int | None = None,
+        duration_s: float | None = None,
+        delay_s: float | None = None,
+    ) -> Fault:
+        """Put a fault in force and return it. Raises ``KeyError`` for a name that is not known."""
+        if name not in KNOWN_FAULTS:
+            raise KeyError(name)
+        until = None if duration_s is None else now + timedelta(seconds=duration_s)
+        fault = Fault(name=name, target=target, probability=probability, left=count, until=until, delay_s=delay_s)
+        self._running.append(fault)
+        if name in ENDS_CONNECTIONS:
+            self._fresh.append(fault)
+        return fault
+
+    def take_fresh(self) -> list[Fault]:
+        """Return the faults that must meet the open connections once, and forget that they must."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def met_connections(self, fault: Fault) -> None:
+        """End a fault that was for the connections open when it began: it has no duration and no count."""
+        if fault.until is None and fault.left is None:
+            self._running = [other for other in self._running if other is not fault]
+
+    def clear(self) -> None:
+        """End all faults."""
+        self._running.clear()
+        self._fresh.clear()
+
+    def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
+        """Return the fault that strikes this occasion, having counted it; None if none does."""
+        for fault in self._running:
+            if fault.name != name or (fault.target is not None and fault.target != str(target)):
+                continue
+            if (fault.until is not None and now >= fault.until) or fault.left == 0:
+                continue
+            if fault.probability < 1 and self.rng.random() >= fault.probability:
+                continue
+            if fault.left is not None:
+                fault.left -= 1
+            return fault
+        return None

@@ -1,0 +1,363 @@
+"""The two SignalR hubs: who is connected, what each has subscribed to, and how connections live and die.
+
+A connection gets what happens while it is subscribed, and nothing else: no snapshot, no replay, and its
+subscriptions end with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field, frozen
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from flatguard.signalr import (
+    Close,
+    Completion,
+    Connection,
+    HandshakeAccepted,
+    HandshakeRefused,
+    HandshakeRequest,
+    Invocation,
+    LocalProtocolError,
+    Message,
+    Ping,
+    RemoteProtocolError,
+    Role,
+    State,
+    StreamInvocation,
+)
+from flatguard.simulator.contracts import CONTRACTS
+from flatguard.simulator.faults import ENDS_CONNECTIONS
+from flatguard.simulator.outbox import Event
+from flatguard.simulator.rest import bearer_token, json_response
+from flatguard.simulator.wire import TEAR, Tear
+
+if TYPE_CHECKING:
+    from flatguard.simulator.app import Gateway
+
+MAX_MESSAGE_BYTES = 32 * 1024
+"""What ASP.NET Core accepts per hub message."""
+
+_UNSENT_MAX = 20_000
+"""Messages that may wait for a slow client; a market second of many contracts is some hundreds."""
+_OLD_VERSION_GRACE_S = 2
+
+
+@frozen
+class _Method:
+    event: str
+    reads: type[int] | type[str] | None
+    """The type of its one argument; None if it takes none."""
+
+
+_USER_METHODS = {
+    "Accounts": _Method("GatewayUserAccount", None),
+    "Orders": _Method("GatewayUserOrder", int),
+    "Positions": _Method("GatewayUserPosition", int),
+    "Trades": _Method("GatewayUserTrade", int),
+}
+_MARKET_METHODS = {
+    "ContractQuotes": _Method("GatewayQuote", str),
+    "ContractTrades": _Method("GatewayTrade", str),
+    "ContractMarketDepth": _Method("GatewayDepth", str),
+}
+METHODS: Mapping[str, Mapping[str, _Method]] = MappingProxyType(
+    {"user": MappingProxyType(_USER_METHODS), "market": MappingProxyType(_MARKET_METHODS)}
+)
+
+
+class _Refused(Exception):
+    """A call of the client fails; the text goes back as the completion's error."""
+
+
+@define(eq=False)
+class Client:
+    """One connection to a hub. Whoever wants to say something posts it; one task writes."""
+
+    gateway: Gateway
+    hub: str
+    user: str
+    to_send: trio.MemorySendChannel[Message]
+    connection: Connection = field(factory=partial(Connection, Role.SERVER, max_message_bytes=MAX_MESSAGE_BYTES))
+    subscriptions: dict[tuple[str, int | str | None], bool] = field(factory=dict)
+    """What it subscribed to; the value tells whether something has been sent."""
+    pinged: bool = False
+    ending: trio.Event = field(factory=trio.Event)
+    """Set when the socket is to go without a farewell."""
+
+    def deliver(self, event: Event) -> None:
+        """Send an event if this client subscribed to it."""
+        subscription = self._subscription(event)
+        if subscription is None:
+            return
+        if self.gateway.world.faults.strikes("freeze_hub", self.hub, self.gateway.now()):
+            return
+        first = not self.subscriptions[subscription]
+        self.subscriptions[subscription] = True
+        arguments = event.first if first and event.first is not None else event.arguments
+        self.post(Invocation(event.name, arguments))
+
+    def _subscription(self, event: Event) -> tuple[str, int | str | None] | None:
+        if (event.name, event.key) in self.subscriptions:
+            return event.name, event.key
+        if (event.name, None) in self.subscriptions and self._owns(event.key):
+            return event.name, None
+        return None
+
+    def _owns(self, account_id: int | str | None) -> bool:
+        book = self.gateway.world.books.get(account_id) if isinstance(account_id, int) else None
+        return book is not None and book.user == self.user
+
+    def post(self, message: Message) -> None:
+        """Have ``message`` sent; a client that does not read loses its connection in the end."""
+        try:
+            self.to_send.send_nowait(message)
+        except trio.WouldBlock:
+            self.ending.set()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is leaving already
+
+    def end_by(self, fault_name: str) -> None:
+        """End this connection in the way of ``cut_hub``, ``close_hub`` or ``logout_hub``."""
+        if fault_name == "cut_hub":
+            self.ending.set()
+            return
+        if fault_name == "logout_hub":
+            self.post(Invocation("GatewayLogout", ("This session was logged out.",)))
+        self.post(Close(allow_reconnect=fault_name == "close_hub"))
+
+    def expire(self, at: datetime) -> None:
+        """End this connection because its token has expired at ``at``, unless it is gone."""
+        if self in self.gateway.clients:
+            self.end_by("logout_hub")
+
+    # --- calls ---
+
+    def call(self, message: Invocation | StreamInvocation) -> None:
+        """Carry out a call of the client and complete it, if it wants an answer."""
+        error = None
+        try:
+            self._call(message)
+        except _Refused as refusal:
+            error = str(refusal)
+        if message.invocation_id is None:
+            return
+        if error is None:
+            self.post(Completion(message.invocation_id, result=None))
+        else:
+            self.post(Completion(message.invocation_id, error=error))
+
+    def _call(self, message: Invocation | StreamInvocation) -> None:
+        name = message.target
+        adds = not name.startswith("Unsubscribe")
+        method = METHODS[self.hub].get(name.removeprefix("Subscribe" if adds else "Unsubscribe"))
+        if method is None or not name.startswith(("Subscribe", "Unsubscribe")):
+            raise _Refused(f"Unknown hub method '{name}'")
+        if isinstance(message, StreamInvocation):
+            raise _Refused(
+                f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
+            )
+        key = self._argument(method, message)
+        subscription = (method.event, key)
+        world, now = self.gateway.world, self.gateway.now()
+        if adds and subscription not in self.subscriptions:
+            self.subscriptions[subscription] = False
+            if isinstance(key, str):
+                world.watch(key, now)
+        elif not adds and self.subscriptions.pop(subscription, None) is not None and isinstance(key, str):
+            world.unwatch(key)
+        self.gateway.stir()
+
+    def _argument(self, method: _Method, message: Invocation) -> int | str | None:
+        if method.reads is None and not message.arguments:
+            return None
+        if method.reads is not None and len(message.arguments) == 1:
+            value = message.arguments[0]
+            if method.reads is int and isinstance(value, int) and self._owns(value):
+                return value
+            if method.reads is str and isinstance(value, str) and value in CONTRACTS:
+                return value
+        raise _Refused(f"Failed to invoke '{message.target}' due to an error on the server.")
+
+    def leave(self) -> None:
+        """Forget everything; called when the connection has ended."""
+        if self in self.gateway.clients:
+            self.gateway.clients.remove(self)
+        for _, key in self.subscriptions:
+            if isinstance(key, str):
+                self.gateway.world.unwatch(key)
+        self.subscriptions.clear()
+
+
+# --- the way in ---
+
+
+def routes(gateway: Gateway) -> Iterable[BaseRoute]:
+    """Return the routes of both hubs."""
+    for hub in METHODS:
+        yield WebSocketRoute(f"/hubs/{hub}", partial(_upgrade, gateway, hub))
+        yield Route(f"/hubs/{hub}/negotiate", partial(_negotiate, gateway), methods=["POST"])
+
+
+def _token(request: HTTPConnection) -> str:
+    return request.query_params.get("access_token") or bearer_token(request)
+
+
+async def _negotiate(gateway: Gateway, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
+    entry = gateway.note_request(request.method, request.url.path)
+    if gateway.tokens.user_of(_token(request), gateway.now()) is None:
+        entry["outcome"]["status"] = 401
+        return Response(status_code=401)
+    entry["outcome"]["status"] = 200
+    rng = gateway.trace_rng
+    answer: dict[str, object] = {
+        "negotiateVersion": 0,
+        "connectionId": f"{rng.getrandbits(128):032x}",
+        "availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}],
+    }
+    if request.query_params.get("negotiateVersion", "0") != "0":
+        answer["negotiateVersion"] = 1
+        answer["connectionToken"] = f"{rng.getrandbits(128):032x}"
+    return json_response(answer)
+
+
+async def _upgrade(gateway: Gateway, hub: str, websocket: WebSocket) -> None:
+    entry = gateway.note_request("GET", websocket.url.path)
+    token = _token(websocket)
+    user = gateway.tokens.user_of(token, gateway.now())
+    status = 101 if user is not None else 401
+    if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
+        entry["outcome"]["fault"] = "refuse_hub"
+        status = 503
+    entry["outcome"]["status"] = status
+    if status != 101:
+        await websocket.send_denial_response(Response(status_code=status))
+        return
+    assert user is not None
+    await websocket.accept()
+    await _serve(gateway, hub, user.lower(), gateway.tokens.expiry_of(token), websocket)
+
+
+async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websocket: WebSocket) -> None:
+    """Serve one connection from its handshake to its end."""
+    to_send, posted = trio.open_memory_channel[Message](_UNSENT_MAX)
+    client = Client(gateway, hub, user, to_send)
+    if gateway.world.options.close_hub_on_expiry:
+        gateway.world.schedule(expiry, client.expire)
+        gateway.stir()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tear_when_told, client, websocket.scope[TEAR])
+            nursery.start_soon(_read, client, websocket, nursery)
+            await _write(client, websocket, posted)
+            nursery.cancel_scope.cancel()
+    finally:
+        client.leave()
+
+
+async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
+    """Read until the client leaves, falls silent or breaks the protocol; then let the writer end."""
+    await trio.lowlevel.checkpoint()
+    with client.to_send:
+        error = None
+        try:
+            if await _converse(client, websocket, nursery):
+                return
+        except RemoteProtocolError:
+            error = "Connection closed with an error."
+        except WebSocketDisconnect:
+            return
+        client.post(Close(error=error, allow_reconnect=True))
+
+
+async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> bool:
+    """Answer what the client says. Returns True if it has left, False if it has fallen silent.
+
+    Raises ``RemoteProtocolError`` and ``WebSocketDisconnect``.
+    """
+    options = client.gateway.world.options
+    deadline = trio.current_time() + options.hub_handshake_timeout_s
+    while True:
+        with trio.move_on_at(deadline) as waiting:
+            data = await _receive(websocket)
+        if waiting.cancelled_caught:
+            return False
+        for message in client.connection.receive(data):
+            if isinstance(message, HandshakeRequest):
+                if not await _shake_hands(client, message, nursery):
+                    return True
+            elif isinstance(message, Close):
+                client.post(Close())
+                return True
+            elif isinstance(message, Ping):
+                client.pinged = True
+            elif isinstance(message, (Invocation, StreamInvocation)):
+                client.call(message)
+        if client.connection.state is State.FAULTY:
+            client.connection.receive(b"")
+        deadline = trio.current_time() + options.hub_client_timeout_s if client.pinged else math.inf
+
+
+async def _receive(websocket: WebSocket) -> str | bytes:
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    data: str | bytes = message.get("text") or message.get("bytes") or b""
+    return data
+
+
+async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.Nursery) -> bool:
+    await trio.lowlevel.checkpoint()
+    if request.protocol != "json":
+        client.post(HandshakeRefused(f"The protocol '{request.protocol}' is not supported."))
+        return False
+    if request.version != 1:
+        await trio.sleep(_OLD_VERSION_GRACE_S)
+        client.ending.set()
+        return False
+    client.post(HandshakeAccepted())
+    gateway = client.gateway
+    gateway.clients.append(client)
+    nursery.start_soon(_ping, client)
+    for name in sorted(ENDS_CONNECTIONS):
+        if gateway.world.faults.strikes(name, client.hub, gateway.now()):
+            client.end_by(name)
+    return True
+
+
+async def _ping(client: Client) -> None:
+    while True:
+        await trio.sleep(client.gateway.world.options.hub_ping_s)
+        client.post(Ping())
+
+
+async def _write(client: Client, websocket: WebSocket, posted: trio.MemoryReceiveChannel[Message]) -> None:
+    """Send what is posted, in order, until nothing more can come or Close has been said; then hang up."""
+    faults, gateway = client.gateway.world.faults, client.gateway
+    async with posted:
+        async for message in posted:
+            silent = faults.strikes("silence_hub", client.hub, gateway.now()) is not None
+            if not silent:
+                try:
+                    await websocket.send_text(client.connection.send(message))
+                except LocalProtocolError:
+                    continue  # said too late, or before the handshake
+            if isinstance(message, (Close, HandshakeRefused)):
+                break
+    await websocket.close()
+
+
+async def _tear_when_told(client: Client, tear: Tear) -> None:
+    await client.ending.wait()
+    await tear()

@@ -1,0 +1,195 @@
+"""One contract's market: a last price with bid and ask one tick around it, moved by time or by hand.
+
+Each contract walks on a stream of chance of its own, so that watching one never moves another.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from attrs import define, field
+
+from flatguard.simulator.contracts import Contract
+from flatguard.simulator.exact_json import plain
+from flatguard.simulator.rows import Row, hub_time, rest_time
+from flatguard.simulator.sessions import trading_day, trading_day_start
+
+_MOVES = (-3, -2, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 2, 3)
+
+
+@define
+class Second:
+    """What traded within one second; bars are sums of these."""
+
+    at: datetime
+    first: Decimal
+    high: Decimal
+    low: Decimal
+    last: Decimal
+    volume: int
+
+
+@define
+class Market:
+    """A contract's present prices and what has traded since the start."""
+
+    contract: Contract
+    rng: random.Random
+    walks: bool
+    last: Decimal
+    held: bool = False
+    rolls_at: datetime | None = None
+    told: Row = field(factory=dict)
+    """The figures as the hub told them last."""
+    open: Decimal = field(init=False)
+    high: Decimal = field(init=False)
+    low: Decimal = field(init=False)
+    volume: int = 0
+    seconds: list[Second] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.open = self.high = self.low = self.last
+
+    @property
+    def bid(self) -> Decimal:
+        """One tick below the last price."""
+        return self.last - self.contract.tick_size
+
+    @property
+    def ask(self) -> Decimal:
+        """One tick above the last price."""
+        return self.last + self.contract.tick_size
+
+    def step(self, at: datetime) -> int:
+        """Trade once: move by a few ticks unless held or still. Returns the volume of the trade."""
+        move = self.rng.choice(_MOVES)
+        volume = self.rng.randint(1, 5)
+        if self.walks and not self.held:
+            moved = self.last + move * self.contract.tick_size
+            self.last = max(moved, self.contract.tick_size * 4)
+        self._trade(volume, at)
+        return volume
+
+    def move_to(self, price: Decimal, at: datetime) -> int:
+        """Trade at ``price``, wherever the market was before. Returns the volume of the trade."""
+        self.last = price
+        self._trade(1, at)
+        return 1
+
+    def _trade(self, volume: int, at: datetime) -> None:
+        if self.rolls_at is None or at >= self.rolls_at:
+            self.rolls_at = trading_day_start(trading_day(at) + timedelta(days=1))
+            self.open = self.high = self.low = self.last
+            self.volume = 0
+        self.high = max(self.high, self.last)
+        self.low = min(self.low, self.last)
+        self.volume += volume
+        second = at.replace(microsecond=0)
+        if self.seconds and self.seconds[-1].at == second:
+            newest = self.seconds[-1]
+            newest.high = max(newest.high, self.last)
+            newest.low = min(newest.low, self.last)
+            newest.last = self.last
+            newest.volume += volume
+        else:
+            self.seconds.append(Second(second, self.last, self.last, self.last, self.last, volume))
+
+    def figures(self) -> Row:
+        """Return what a full quote tells, apart from its names and times."""
+        change = self.last - self.open
+        share = (change / self.open).quantize(Decimal("0.000001"), ROUND_HALF_EVEN) if self.open else Decimal(0)
+        return {
+            "lastPrice": plain(self.last),
+            "bestBid": plain(self.bid),
+            "bestAsk": plain(self.ask),
+            "change": plain(change),
+            "changePercent": plain(share),
+            "open": plain(self.open),
+            "high": plain(self.high),
+            "low": plain(self.low),
+            "volume": self.volume,
+        }
+
+    def news(self) -> Row:
+        """Return the figures that differ from those told last, and take them as told."""
+        figures = self.figures()
+        news = {name: figure for name, figure in figures.items() if self.told.get(name) != figure}
+        self.told = figures
+        return news
+
+    def quote(self, figures: Row, at: datetime) -> Row:
+        """Return a quote body that tells ``figures``; the symbol is the product's, not the contract's."""
+        return {
+            "symbol": self.contract.symbol_id,
+            **figures,
+            "lastUpdated": hub_time(at),
+            "timestamp": hub_time(at.replace(microsecond=at.microsecond // 1000 * 1000)),
+            "contract": self.contract.id,
+        }
+
+    def bars(
+        self,
+        unit: int,
+        width: int,
+        start: datetime,
+        end: datetime,
+        limit: int,
+        now: datetime,
+        *,
+        partial: bool,
+    ) -> list[Row]:
+        """Return bars newest first, by opening time; ``partial`` adds the one that is still forming."""
+        found: dict[datetime, Second] = {}
+        for second in self.seconds:
+            opening = bar_opening(second.at, unit, width)
+            if not start <= opening <= end:
+                continue
+            bar = found.get(opening)
+            if bar is None:
+                found[opening] = Second(opening, second.first, second.high, second.low, second.last, second.volume)
+            else:
+                bar.high = max(bar.high, second.high)
+                bar.low = min(bar.low, second.low)
+                bar.last = second.last
+                bar.volume += second.volume
+        forming = bar_opening(now, unit, width)
+        bars = [bar for bar in found.values() if partial or bar.at != forming]
+        return [
+            {
+                "t": rest_time(bar.at),
+                "o": plain(bar.first),
+                "h": plain(bar.high),
+                "l": plain(bar.low),
+                "c": plain(bar.last),
+                "v": bar.volume,
+            }
+            for bar in reversed(bars[-limit:])
+        ]
+
+
+_SECONDS = {1: 1, 2: 60, 3: 3600}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def bar_opening(at: datetime, unit: int, width: int) -> datetime:
+    """Return when the bar that holds ``at`` opened.
+
+    Units: 1 second, 2 minute, 3 hour, 4 day, 5 week, 6 month.
+
+    Days, weeks and months are made of trading days, which open at 17:00 in Chicago on the evening before.
+    """
+    if unit in _SECONDS:
+        seconds = _SECONDS[unit] * width
+        return _EPOCH + timedelta(seconds=int((at - _EPOCH).total_seconds()) // seconds * seconds)
+    day = trading_day(at)
+    if unit == 4:
+        day -= timedelta(days=day.toordinal() % width)
+    elif unit == 5:
+        week = (day.toordinal() - 1) // 7
+        day = day.fromordinal(week // width * width * 7 + 1)
+    else:
+        month = (day.year * 12 + day.month - 1) // width * width
+        day = day.replace(year=month // 12, month=month % 12 + 1, day=1)
+    return trading_day_start(day)

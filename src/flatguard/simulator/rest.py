@@ -1,0 +1,646 @@
+"""The REST side: the endpoints as a table, and the one way in which every call is answered.
+
+A call passes the faults, the token, the allowance and the binding of its body, in this order, before it is
+acted upon; refusals of business come with HTTP 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import field, frozen
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from flatguard.simulator import exact_json
+from flatguard.simulator.bodies import (
+    BadBody,
+    Body,
+    Field,
+    boolean,
+    int32,
+    int64,
+    integers,
+    moment,
+    nested,
+    number,
+    optional,
+    parse,
+    problem,
+    required,
+    side,
+    text,
+)
+from flatguard.simulator.contracts import CONTRACTS
+from flatguard.simulator.limits import BARS_PATH
+from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
+from flatguard.simulator.state import Book, Status
+from flatguard.simulator.wire import TEAR
+from flatguard.simulator.world import Answer, Bracket, Ticket
+
+if TYPE_CHECKING:
+    from flatguard.simulator.app import Gateway
+
+MAX_QUERY_ROWS = 100
+_MAX_CONTRACTS_FOUND = 20
+_MAX_BARS = 20_000
+_UNDOCUMENTED_CODE = 99
+_SECRETS = frozenset({"apikey", "password", "token"})
+
+
+@frozen
+class Call:
+    """A request that may be acted upon.
+
+    Lists are read as of ``seen_at``, which a fault may put into the past.
+    """
+
+    gateway: Gateway
+    user: str
+    token: str
+    body: Body
+    now: datetime
+    seen_at: datetime
+
+    def book(self, account_id: int | None = None) -> Book | None:
+        """Return the books of an account, by default the one that the body names, if it is this login's."""
+        book = self.gateway.world.books.get(self.body["accountId"] if account_id is None else account_id)
+        return book if book is not None and book.user == self.user else None
+
+
+@frozen
+class Reply:
+    """What a call is answered: the envelope's code and text, what stands beside them, and when it leaves."""
+
+    code: int = 0
+    message: str | None = None
+    extra: Mapping[str, object] = field(factory=dict)
+    at: datetime | None = None
+
+    def envelope(self) -> Row:
+        """Return the body of the answer."""
+        return {
+            **self.extra,
+            "success": self.code == 0,
+            "errorCode": self.code,
+            "errorMessage": self.message,
+        }
+
+
+@frozen(kw_only=True)
+class Endpoint:
+    """One operation. ``pending`` and ``unknown`` are its codes for outcomes that decide nothing."""
+
+    type_name: str
+    schema: Mapping[str, Field]
+    act: Callable[[Call], Reply]
+    public: bool = False
+    rows: str | None = None
+    pending: int | None = None
+    unknown: int = _UNDOCUMENTED_CODE
+    refuses_exit: int | None = None
+
+
+# --- what each call does ---
+
+
+def _login(call: Call) -> Reply:
+    user = call.gateway.world.users.get(call.body["userName"].lower())
+    if user is None or user.api_key != call.body["apiKey"]:
+        return Reply(3, extra={"token": None})
+    return Reply(extra={"token": call.gateway.tokens.issue(user.user_name, call.now)})
+
+
+def _validate(call: Call) -> Reply:
+    return Reply(extra={"newToken": call.gateway.tokens.issue(call.user, call.now)})
+
+
+def _logout(call: Call) -> Reply:
+    call.gateway.tokens.end(call.token)
+    return Reply()
+
+
+def _accounts(call: Call) -> Reply:
+    rows = []
+    for account_id, book in call.gateway.world.books.items():
+        account = book.account.seen(account_id, call.seen_at)
+        if account is None or book.user != call.user:
+            continue
+        if not call.body["onlyActiveAccounts"] or (account.can_trade and account.visible):
+            rows.append(account_row(account))
+    return Reply(extra={"accounts": rows})
+
+
+def _available(call: Call) -> Reply:
+    rows = [contract_row(contract) for contract in CONTRACTS.values() if contract.active]
+    return Reply(extra={"contracts": [] if call.body["live"] else rows})
+
+
+def _search_contracts(call: Call) -> Reply:
+    wanted = call.body["searchText"].upper()
+    rows = [
+        contract_row(contract)
+        for contract in CONTRACTS.values()
+        if contract.active and (wanted in contract.id or wanted in contract.name)
+    ]
+    return Reply(extra={"contracts": [] if call.body["live"] else rows[:_MAX_CONTRACTS_FOUND]})
+
+
+def _find_contract(call: Call) -> Reply:
+    contract = CONTRACTS.get(call.body["contractId"])
+    if contract is None:
+        return Reply(1, extra={"contract": None})
+    return Reply(extra={"contract": contract_row(contract)})
+
+
+def _bars(call: Call) -> Reply:
+    body = call.body
+    code = 0
+    if body["contractId"] not in CONTRACTS or body["live"]:
+        code = 1
+    elif body["unit"] not in range(1, 7):
+        code = 2
+    elif body["unitNumber"] < 1:
+        code = 3
+    elif not 1 <= body["limit"] <= _MAX_BARS:
+        code = 4
+    if code:
+        return Reply(code, extra={"bars": None})
+    bars = call.gateway.world.markets[body["contractId"]].bars(
+        body["unit"],
+        body["unitNumber"],
+        body["startTime"],
+        body["endTime"],
+        body["limit"],
+        call.now,
+        partial=body["includePartialBar"],
+    )
+    return Reply(extra={"bars": bars})
+
+
+def _open_orders(call: Call) -> Reply:
+    return _orders(call, lambda row: row["status"] == Status.OPEN)
+
+
+def _search_orders(call: Call) -> Reply:
+    return _orders(call, _made_between(call.body["startTimestamp"], call.body["endTimestamp"]))
+
+
+def _orders(call: Call, wanted: Callable[[Row], bool]) -> Reply:
+    book = call.book()
+    if book is None:
+        return Reply(1, extra={"orders": None})
+    return Reply(extra={"orders": [row for row in map(order_row, book.orders.rows(call.seen_at)) if wanted(row)]})
+
+
+def _made_between(start: datetime | None, end: datetime | None) -> Callable[[Row], bool]:
+    def wanted(row: Row) -> bool:
+        made = datetime.fromisoformat(row["creationTimestamp"])
+        return (start is None or made >= start) and (end is None or made <= end)
+
+    return wanted
+
+
+def _order(call: Call) -> Reply:
+    book = call.book()
+    order = None if book is None else book.orders.seen(call.body["orderId"], call.seen_at)
+    if order is None:
+        return Reply(1, extra={"order": None})
+    return Reply(extra={"order": order_row(order)})
+
+
+def _query_orders(call: Call) -> Reply:
+    wanted = call.body["filter"]
+    book = call.book(wanted["accountId"])
+    if book is None:
+        return Reply(1, extra={"orders": None, "totalCount": None})
+    in_time = _made_between(wanted["createdAfter"], wanted["createdBefore"])
+    rows = [row for row in map(order_row, book.orders.rows(call.seen_at)) if in_time(row)]
+    if wanted["statuses"]:
+        rows = [row for row in rows if row["status"] in wanted["statuses"]]
+    # the filter by contract is accepted and does nothing, as in the original
+    key = "id" if call.body["sortBy"] == 1 else "creationTimestamp"
+    rows.sort(key=lambda row: (_sortable(row[key]), row["id"]), reverse=call.body["sortDirection"] == 1)
+    offset = max(0, call.body["pageOffset"] or 0)
+    size = min(MAX_QUERY_ROWS, call.body["pageSize"] or MAX_QUERY_ROWS)
+    total = len(rows) if call.body["includeTotalCount"] else None
+    return Reply(extra={"orders": rows[offset : offset + max(0, size)], "totalCount": total})
+
+
+def _sortable(value: int | str) -> datetime | int:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _positions(call: Call) -> Reply:
+    book = call.book()
+    if book is None:
+        return Reply(1, extra={"positions": None})
+    rows = [position_row(position) for position in book.positions.rows(call.seen_at) if position.size]
+    return Reply(extra={"positions": rows})
+
+
+def _trades(call: Call) -> Reply:
+    book = call.book()
+    if book is None:
+        return Reply(1, extra={"trades": None})
+    wanted = _made_between(call.body["startTimestamp"], call.body["endTimestamp"])
+    rows = [row for row in map(trade_row, book.trades.rows(call.seen_at)) if wanted(row)]
+    return Reply(extra={"trades": rows[::-1]})
+
+
+def ticket_of(body: Body) -> Ticket:
+    """Return what a body of Order/place asks for."""
+    legs = {
+        name: None if body[key] is None else Bracket(body[key]["ticks"], body[key]["type"])
+        for name, key in (("stop_loss", "stopLossBracket"), ("take_profit", "takeProfitBracket"))
+    }
+    return Ticket(
+        account_id=body["accountId"],
+        contract_id=body["contractId"],
+        type=body["type"],
+        side=body["side"],
+        size=body["size"],
+        limit_price=body["limitPrice"],
+        stop_price=body["stopPrice"],
+        trail_price=body["trailPrice"],
+        custom_tag=body["customTag"],
+        **legs,
+    )
+
+
+def placed(answer: Answer) -> Reply:
+    """Return the reply of Order/place; a refused order may bear an id too."""
+    return Reply(answer.code, answer.message, {"orderId": answer.order_id}, answer.at)
+
+
+def _place(call: Call) -> Reply:
+    if call.book() is None:
+        return Reply(1, extra={"orderId": None})
+    return placed(call.gateway.world.place(ticket_of(call.body), call.now))
+
+
+def _mutated(answer: Answer) -> Reply:
+    return Reply(answer.code, answer.message, at=answer.at)
+
+
+def _cancel(call: Call) -> Reply:
+    if call.book() is None:
+        return Reply(1)
+    return _mutated(call.gateway.world.cancel(call.body["accountId"], call.body["orderId"], call.now))
+
+
+def _modify(call: Call) -> Reply:
+    if call.book() is None:
+        return Reply(1)
+    body = call.body
+    return _mutated(
+        call.gateway.world.modify(
+            body["accountId"],
+            body["orderId"],
+            call.now,
+            size=body["size"],
+            limit_price=body["limitPrice"],
+            stop_price=body["stopPrice"],
+            trail_price=body["trailPrice"],
+        )
+    )
+
+
+def _close(call: Call) -> Reply:
+    if call.book() is None:
+        return Reply(1)
+    body = call.body
+    return _mutated(call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size")))
+
+
+# --- the table ---
+
+_ACCOUNT = {"accountId": required(int32)}
+_SPAN = {"startTimestamp": required(moment), "endTimestamp": optional(moment)}
+_BRACKET = optional(nested("PlaceOrderBracket", {"ticks": required(int32), "type": required(int32)}))
+
+PLACE_SCHEMA: Mapping[str, Field] = MappingProxyType(
+    {
+        **_ACCOUNT,
+        "contractId": required(text),
+        "type": required(int32),
+        "side": required(side),
+        "size": required(int32),
+        "limitPrice": optional(number),
+        "stopPrice": optional(number),
+        "trailPrice": optional(number),
+        "customTag": optional(text),
+        "stopLossBracket": _BRACKET,
+        "takeProfitBracket": _BRACKET,
+    }
+)
+_FILTER = {
+    **_ACCOUNT,
+    "statuses": optional(integers),
+    "contractId": optional(text),
+    "createdAfter": optional(moment),
+    "createdBefore": optional(moment),
+}
+
+ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
+    {
+        "/api/Auth/loginKey": Endpoint(
+            type_name="LoginApiKeyRequest",
+            schema={"userName": required(text), "apiKey": required(text)},
+            act=_login,
+            public=True,
+            unknown=8,
+        ),
+        "/api/Auth/validate": Endpoint(type_name="ValidateRequest", schema={}, act=_validate, unknown=4),
+        "/api/Auth/logout": Endpoint(type_name="LogoutRequest", schema={}, act=_logout, unknown=2),
+        "/api/Account/search": Endpoint(
+            type_name="SearchAccountRequest",
+            schema={"onlyActiveAccounts": required(boolean)},
+            act=_accounts,
+            rows="accounts",
+        ),
+        "/api/Contract/available": Endpoint(
+            type_name="ListAvailableContractRequest",
+            schema={"live": required(boolean)},
+            act=_available,
+            rows="contracts",
+        ),
+        "/api/Contract/search": Endpoint(
+            type_name="SearchContractRequest",
+            schema={"searchText": optional(text), "live": required(boolean)},
+            act=_search_contracts,
+            rows="contracts",
+        ),
+        "/api/Contract/searchById": Endpoint(
+            type_name="SearchContractByIdRequest",
+            schema={"contractId": required(text)},
+            act=_find_contract,
+            rows="contract",
+        ),
+        BARS_PATH: Endpoint(
+            type_name="RetrieveBarRequest",
+            schema={
+                "contractId": required(text),
+                "live": required(boolean),
+                "startTime": required(moment),
+                "endTime": required(moment),
+                "unit": required(int32),
+                "unitNumber": required(int32),
+                "limit": required(int32),
+                "includePartialBar": required(boolean),
+            },
+            act=_bars,
+            rows="bars",
+        ),
+        "/api/Order/search": Endpoint(
+            type_name="SearchOrderRequest", schema={**_ACCOUNT, **_SPAN}, act=_search_orders, rows="orders"
+        ),
+        "/api/Order/searchOpen": Endpoint(
+            type_name="SearchOpenOrderRequest", schema=_ACCOUNT, act=_open_orders, rows="orders"
+        ),
+        "/api/Order/searchById": Endpoint(
+            type_name="SearchOrderByIdRequest",
+            schema={**_ACCOUNT, "orderId": required(int64)},
+            act=_order,
+            rows="order",
+        ),
+        "/api/Order/v2/query": Endpoint(
+            type_name="SearchOrdersQueryRequest",
+            schema={
+                "filter": required(nested("SearchOrdersFilter", _FILTER)),
+                "pageSize": optional(int32),
+                "pageOffset": optional(int32),
+                "sortBy": optional(int32),
+                "sortDirection": optional(int32),
+                "includeTotalCount": optional(boolean),
+            },
+            act=_query_orders,
+            rows="orders",
+        ),
+        "/api/Order/place": Endpoint(
+            type_name="PlaceOrderRequest", schema=PLACE_SCHEMA, act=_place, pending=6, unknown=7
+        ),
+        "/api/Order/cancel": Endpoint(
+            type_name="CancelOrderRequest",
+            schema={**_ACCOUNT, "orderId": required(int64)},
+            act=_cancel,
+            pending=4,
+            unknown=5,
+            refuses_exit=6,
+        ),
+        "/api/Order/modify": Endpoint(
+            type_name="ModifyOrderRequest",
+            schema={
+                **_ACCOUNT,
+                "orderId": required(int64),
+                "size": optional(int32),
+                "limitPrice": optional(number),
+                "stopPrice": optional(number),
+                "trailPrice": optional(number),
+            },
+            act=_modify,
+            pending=4,
+            unknown=5,
+        ),
+        "/api/Position/searchOpen": Endpoint(
+            type_name="SearchPositionRequest", schema=_ACCOUNT, act=_positions, rows="positions"
+        ),
+        "/api/Position/closeContract": Endpoint(
+            type_name="CloseContractPositionRequest",
+            schema={**_ACCOUNT, "contractId": required(text)},
+            act=_close,
+            pending=6,
+            unknown=7,
+            refuses_exit=8,
+        ),
+        "/api/Position/partialCloseContract": Endpoint(
+            type_name="PartialCloseContractPositionRequest",
+            schema={**_ACCOUNT, "contractId": required(text), "size": required(int32)},
+            act=_close,
+            pending=7,
+            unknown=8,
+            refuses_exit=9,
+        ),
+        "/api/Trade/search": Endpoint(
+            type_name="SearchTradeRequest", schema={**_ACCOUNT, **_SPAN}, act=_trades, rows="trades"
+        ),
+    }
+)
+
+
+# --- how every call is answered ---
+
+
+def routes(gateway: Gateway) -> Iterable[Route]:
+    """Return the routes of the REST side."""
+    yield Route("/api/Status/ping", partial(_ping, gateway), methods=["GET"])
+    for path, endpoint in ENDPOINTS.items():
+        yield Route(path, partial(_answer, gateway, endpoint), methods=["POST"])
+
+
+async def _ping(gateway: Gateway, request: Request) -> Response:
+    now = gateway.now()
+    entry = gateway.note_request(request.method, request.url.path)
+    refused = gateway.allowances.refuse("", request.url.path, now) is not None
+    entry["outcome"]["status"] = 429 if refused else 200
+    await gateway.sleep_until(gateway.world.soon(now))
+    return Response(status_code=429) if refused else PlainTextResponse("pong")
+
+
+def bearer_token(request: HTTPConnection) -> str:
+    """Return the token of the Authorization header; empty if there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Return an answer in exact JSON."""
+    return Response(exact_json.dumps(value), status_code=status, media_type="application/json; charset=utf-8")
+
+
+class _NeverAnswered(Exception):
+    """A fault says that this call gets no answer."""
+
+
+async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
+    began = gateway.now()
+    entry = gateway.note_request(request.method, request.url.path)
+    try:
+        data = await request.body()
+    except ClientDisconnect:
+        return Response()
+    entry["body"] = _redacted(data)
+    try:
+        return await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+    except _NeverAnswered:
+        await _wait_hung_up(request)
+        return Response()
+    finally:
+        entry["ms"] = (gateway.now() - began) // timedelta(milliseconds=1)
+
+
+async def _answer_logged(
+    gateway: Gateway, endpoint: Endpoint, request: Request, data: bytes, outcome: dict[str, Any]
+) -> Response:
+    await trio.lowlevel.checkpoint()
+    now, path, world = gateway.now(), request.url.path, gateway.world
+
+    def struck(name: str) -> bool:
+        if world.faults.strikes(name, path, now) is None:
+            return False
+        outcome["fault"] = name
+        return True
+
+    def refuse(status: int, body: str = "", media_type: str | None = None) -> Response:
+        outcome["status"] = status
+        return Response(body, status_code=status, media_type=media_type)
+
+    if struck("timeout_before"):
+        raise _NeverAnswered
+    if struck("http_401"):
+        return refuse(401)
+    if struck("http_500"):
+        return refuse(500)
+    if struck("html_body"):
+        return refuse(200, "<html><body><h1>We will be right back</h1></body></html>", "text/html")
+    token = bearer_token(request)
+    user = gateway.tokens.user_of(token, now)
+    if user is None and not endpoint.public:
+        return refuse(401)
+    too_early = gateway.allowances.refuse(user or _named_user(data), path, now)
+    if too_early is not None or struck("http_429"):
+        response = refuse(429)
+        if world.options.retry_after:
+            response.headers["retry-after"] = str(1 + int(too_early.total_seconds() if too_early else 0))
+        return response
+    try:
+        body = parse(data, endpoint.type_name, endpoint.schema) if endpoint.schema else {}
+    except BadBody as bad:
+        document = problem(bad.errors, gateway.trace_rng)
+        return refuse(400, document, "application/problem+json; charset=utf-8")
+
+    seen_at = now
+    if fault := world.faults.strikes("stale_read", path, now):
+        outcome["fault"] = "stale_read"
+        seen_at = now - fault.delay(5)
+    call = Call(gateway, (user or "").lower(), token, body, now, seen_at)
+    reply = _act(endpoint, call, path, outcome)
+    gateway.stir()
+    outcome.update(status=200, errorCode=reply.code)
+
+    if struck("http_500_after"):
+        return refuse(500)
+    if struck("timeout_after"):
+        raise _NeverAnswered
+    if struck("reset_after"):
+        await request.scope[TEAR]()
+        raise _NeverAnswered
+    if fault := world.faults.strikes("slow", path, now):
+        outcome["fault"] = "slow"
+        await gateway.sleep_until(now + fault.delay(10))
+    envelope = reply.envelope()
+    if endpoint.rows is not None and struck("missing_list"):
+        del envelope[endpoint.rows]
+    await gateway.sleep_until(reply.at or world.soon(now))
+    return json_response(envelope)
+
+
+def _act(endpoint: Endpoint, call: Call, path: str, outcome: dict[str, Any]) -> Reply:
+    """Act upon a call, or do what a fault says instead."""
+    world = call.gateway.world
+    world.run(call.now)
+    extra: Row = {"orderId": None} if endpoint.act is _place else {}
+    if endpoint.rows is not None:
+        extra[endpoint.rows] = None
+    if endpoint.refuses_exit is not None and world.faults.strikes("refuse_exits", path, call.now):
+        outcome["fault"] = "refuse_exits"
+        return Reply(endpoint.refuses_exit, "Live accounts not supported")
+    if world.faults.strikes("error_unknown", path, call.now):
+        outcome["fault"] = "error_unknown"
+        return Reply(endpoint.unknown, extra=extra)
+    fault = None if endpoint.pending is None else world.faults.strikes("error_pending", path, call.now)
+    if fault is not None:
+        outcome["fault"] = "error_pending"
+        world.schedule(call.now + fault.delay(2), partial(_act_later, endpoint, call))
+        assert endpoint.pending is not None
+        return Reply(endpoint.pending, extra=extra)
+    return endpoint.act(call)
+
+
+def _act_later(endpoint: Endpoint, call: Call, at: datetime) -> None:
+    endpoint.act(Call(call.gateway, call.user, call.token, call.body, at, at))
+
+
+async def _wait_hung_up(request: Request) -> None:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+def _named_user(data: bytes) -> str:
+    """Return the login name in a body, by which calls without a token are counted."""
+    try:
+        body = exact_json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    return str(body.get("userName", "")).lower() if isinstance(body, dict) else ""
+
+
+def _redacted(data: bytes) -> object:
+    if not data:
+        return None
+    try:
+        body = exact_json.loads(data)
+    except (ValueError, RecursionError):
+        return "(not JSON)"
+    if not isinstance(body, dict):
+        return body
+    return {key: "(redacted)" if key.lower() in _SECRETS else value for key, value in body.items()}

@@ -1,0 +1,67 @@
+"""One connection served by Hypercorn, over any Trio stream, with a handle to tear it.
+
+Hypercorn offers no public way to serve a stream that is already open; the private names stand in this module
+only.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+TEAR = "flatguard.tear"
+"""Key of the ASGI scope: an async function that cuts the connection, without a farewell."""
+
+Tear = Callable[[], Awaitable[None]]
+
+
+KESTREL_KEEP_ALIVE_S = 130.0
+
+
+def _config(keep_alive_s: float) -> Config:
+    config = Config()
+    config.include_date_header = False  # the broker's clock says the date
+    config.include_server_header = False
+    config.keep_alive_timeout = keep_alive_s
+    config.keep_alive_max_requests = 1_000_000
+    config.errorlog = logging.getLogger("flatguard.simulator")
+    return config
+
+
+async def serve_connection(
+    app: ASGIApp, stream: trio.abc.Stream, *, keep_alive_s: float = KESTREL_KEEP_ALIVE_S
+) -> None:
+    """Serve ``app`` on one connection until it ends or has been idle for ``keep_alive_s``.
+
+    A cancel closes the stream.
+    """
+
+    async def tear() -> None:
+        connection = getattr(stream, "socket", None)
+        if isinstance(connection, trio.socket.SocketType):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(stream)
+
+    async def torn_app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[TEAR] = tear
+        await app(scope, receive, send)
+
+    server = TCPServer(
+        ASGIWrapper(cast(Any, torn_app)),
+        _config(keep_alive_s),
+        WorkerContext(None),
+        ConnectionState({}),
+        cast(Any, stream),
+    )
+    await server

@@ -320,6 +320,23 @@ def test_a_record_read_while_the_hub_told_of_the_account_gives_way_to_it() -> No
     assert state.account == account_row("1", can_trade=False)
 
 
+def test_a_record_that_was_overtaken_by_a_newer_one_adds_its_fills_and_nothing_else() -> None:
+    state = after(
+        record(NOON + 2 * SECOND, account=account_row("2")),
+        record(NOON + 3 * SECOND, [trade(1, NOON, -50)], began=NOON, account=account_row("1")),
+    )
+    assert (state.account, state.record_at) == (account_row("2"), NOON + 2 * SECOND)
+    assert state.realized.net == -50
+
+
+def test_an_event_that_nobody_has_taught_it_is_refused_loudly() -> None:
+    class Surprise:
+        at = NOON
+
+    with pytest.raises(AssertionError, match="Expected code to be unreachable"):
+        apply(AccountState(ACCOUNT), Surprise())  # type: ignore[arg-type]
+
+
 def test_that_the_broker_refuses_closes_holds_until_it_accepts_one() -> None:
     state = after(ClosesRefused(NOON, ACCOUNT, "AccountRejected"))
     assert state.closes_refused == "AccountRejected"

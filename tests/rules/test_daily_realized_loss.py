@@ -378,7 +378,9 @@ def test_a_contract_whose_tick_size_is_not_known_makes_the_rule_blind_however_fr
     odd = ContractId("CON.F.US.ZZZ.U25")
     account = desk()
     account.hold(odd, 1, "100")
-    account.later(31).quote(odd, last="100")
+    account.later(30).quote(odd, last="100")
+    assert blind(account) is None
+    account.later(0.001).quote(odd, last="100")
     assert blind(account) == f"the tick size of {odd} is not known, so open P&L is not counted"
     account.tell(ContractLearned(account.now, Contract(odd, "ZZZU5", Decimal(1), Decimal(1))))
     assert blind(account) is None

@@ -147,6 +147,15 @@ def test_003_13_after_17_the_day_is_new_and_the_lock_over() -> None:
     assert account.locked_until() == []
 
 
+def test_a_lock_of_yesterday_does_not_stand_in_for_one_of_today() -> None:
+    account = desk()
+    account.trade("-600")
+    account.at("2025-01-16 09:00").read()
+    account.trade("-500")
+    assert account.locked_until() == [chicago("2025-01-16 17:00")]
+    assert len(account.told) == 2
+
+
 # what counts, and when
 
 
@@ -282,6 +291,13 @@ def test_close_all_positions_closes_without_a_lock_and_again_what_is_opened_late
     assert [breach.decisions for breach in account.told] == [(Flatten(),)] * 2
     account.at("17:00").look()
     assert not account.state.breached
+
+
+def test_close_all_positions_goes_on_while_an_order_rests() -> None:
+    account = desk(enforcement="close_all_positions")
+    account.order(order(1, MNQ))
+    account.trade("-500")
+    assert account.told[0].decisions == (Flatten(),)
 
 
 def test_alert_only_tells_once_and_closes_nothing() -> None:

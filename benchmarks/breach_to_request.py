@@ -3,7 +3,8 @@
 The gateway double serves real sockets in this process; the real daemon guards with its journal on. One round: the
 trader buys 3 where 1 is allowed. Timed is from our receipt of the position event to the moment at which the close
 request leaves, which includes making the breach durable, since the broker's trades alone would not show it. Beside it,
-in the same run, a bare REST round trip over the same client library. Quote the ratios: the figures move with the machine.
+in the same run, a bare REST round trip over the same client library. Quote the ratios: the figures move with the
+machine.
 
     python benchmarks/breach_to_request.py --rounds 50
 """

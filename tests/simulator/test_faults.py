@@ -182,7 +182,7 @@ async def test_timeout_after(calm: System, autojump_clock: object) -> None:
     await fault(calm, "timeout_after", target="/api/Order/place", count=1)
     assert await unanswered(calm, "Order/place", ORDER)
     assert size(calm) == 1
-    assert calm.gateway.requests[-1]["outcome"]["fault"] == "timeout_after"
+    assert calm.gateway.requests[-1]["outcome"] == {"status": None, "errorCode": 0, "fault": "timeout_after"}
 
 
 async def test_reset_after(calm: System, autojump_clock: object) -> None:

@@ -25,6 +25,12 @@ async def test_a_hub_is_refused_with_401_without_a_good_token(calm: System, auto
     assert [entry["outcome"]["status"] for entry in calm.gateway.requests if "hubs" in entry["path"]] == [401, 401]
 
 
+async def test_the_token_may_come_in_the_authorization_header(calm: System, autojump_clock: object) -> None:
+    headers = [("Authorization", f"Bearer {calm.rest.token}")]
+    async with open_hub(calm.dial, "", headers=headers) as hub:
+        assert (await hub.invoke("SubscribeOrders", COMBINE))["result"] is None
+
+
 async def test_negotiate_offers_websockets_to_those_with_a_token(calm: System, autojump_clock: object) -> None:
     response = await calm.rest.send("/hubs/user/negotiate?negotiateVersion=1")
     answer = response.json()

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, get_args
 
+from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import JsonConverter, make_converter
 from cattrs.strategies import configure_tagged_union
@@ -42,10 +43,16 @@ _CONVERTER = _converter()
 
 
 def encode(value: object, kind: Any = None) -> str:
-    """Return ``value`` as compact JSON text; ``kind`` where it is a union or a collection."""
-    return json.dumps(_CONVERTER.unstructure(value, kind), separators=(",", ":"), ensure_ascii=False)
+    """Return ``value`` as compact JSON text; ``kind`` where it is a union or a collection.
+
+    ASCII only: what a broker sends may hold halves of characters, which UTF-8 cannot express.
+    """
+    return json.dumps(_CONVERTER.unstructure(value, kind), separators=(",", ":"))
 
 
 def decode(text: str, kind: Any) -> Any:
     """Return the value of type ``kind`` that ``encode`` made ``text`` of. Raises ValueError where it did not."""
-    return _CONVERTER.loads(text, kind)
+    try:
+        return _CONVERTER.structure(json.loads(text), kind)
+    except (BaseValidationError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"not a {kind}: {error}") from None

@@ -142,16 +142,16 @@ def _with_order(state: AccountState, order: Order, at: datetime) -> AccountState
 
 
 def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
+    """Merge a quote. Quotes are deltas: a book that one does not mention stands, so any quote keeps it fresh.
+
+    A last price is as old as the trade that made it, whatever is quoted since.
+    """
     known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    bid = known.bid if event.bid is None else event.bid
+    ask = known.ask if event.ask is None else event.ask
+    known = evolve(known, bid=bid, ask=ask, book_at=None if bid is None and ask is None else event.at)
     if event.last is not None:
         known = evolve(known, last=event.last, last_at=event.at)
-    if event.bid is not None or event.ask is not None:
-        known = evolve(
-            known,
-            bid=known.bid if event.bid is None else event.bid,
-            ask=known.ask if event.ask is None else event.ask,
-            book_at=event.at,
-        )
     return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
 
 

@@ -288,6 +288,13 @@ def test_a_quote_keeps_the_parts_that_are_not_mentioned() -> None:
     assert expected.at == NOON + 2 * SECOND
 
 
+def test_any_quote_confirms_the_book_and_only_a_trade_confirms_the_last_price() -> None:
+    told = QuoteMoved(NOON, MNQ, last=Decimal(2), bid=Decimal(1), ask=Decimal(3))
+    quote = after(told, QuoteMoved(NOON + 9 * SECOND, MNQ)).quotes[MNQ]
+    assert (quote.last_at, quote.book_at) == (NOON, NOON + 9 * SECOND)
+    assert after(QuoteMoved(NOON, MNQ, last=Decimal(2))).quotes[MNQ].book_at is None
+
+
 # the link, the account, failures
 
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from fakes.desk import EP, MNQ, RTY, Desk, chicago, exposure, order, position, t
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
 from flatguard.model.events import ClockReached, Event
-from flatguard.rules._book import RuleBook, RuleFailed
+from flatguard.rules._book import Judgement, RuleBook, RuleFailed
 from flatguard.rules._rule import Finding, Rule
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
@@ -231,6 +231,21 @@ def test_a_position_that_a_reading_shows_under_a_lockout_is_found() -> None:
     account.trade("-500")
     account.tell(exposure(account.later(5).now, [position(RTY, 1)]))
     assert account.told[-1].rule == "lockout"
+
+
+def test_after_a_restart_a_lockout_holds_as_soon_as_the_exposure_is_read_whatever_becomes_of_the_record() -> None:
+    """What is judged from fills waits for them; that a locked account is flat does not."""
+    account = Desk(RULES)
+    account.trade("-500")
+    account.hold(MNQ, 9)
+    account.state = evolve(account.state, exposure_at=None, record_at=None)
+    assert account.look() == Judgement(account.state)
+    again = account.tell(exposure(account.later(5).now, [position(RTY, 9)]))
+    assert [b.rule for b in (*again.found, *again.standing)] == ["lockout"]
+    assert again.cleared == ()
+    assert account.tell(exposure(account.later(5).now)).cleared == ("lockout",)
+    account.read()
+    assert "max_contracts" not in account.state.breached
 
 
 def test_after_its_end_a_lockout_finds_nothing() -> None:

@@ -55,8 +55,8 @@ class RuleBook:
     rules: Mapping[str, Rule] = field(factory=dict)
 
     def judge(self, state: AccountState, event: Event) -> Judgement:
-        """Judge every rule, and the lockouts. Before the first complete picture nothing is judged."""
-        if not state.pictured:
+        """Judge the lockouts once the exposure has been read, and every rule once the record has been read too."""
+        if state.exposure_at is None:
             return Judgement(state)
         breaches, failed = self._breaches(state, event)
         found: list[Breach] = []
@@ -68,7 +68,8 @@ class RuleBook:
             elif breach.decisions != mark.told or abs(event.at - mark.told_at) >= TELL_AGAIN:
                 standing.append(evolve(breach, id=mark.id, cause=mark.cause))
         failing = {failure.rule for failure in failed}
-        cleared = tuple(name for name in sorted(state.breached) if name not in breaches and name not in failing)
+        asked = state.breached if state.pictured else state.breached.keys() & {_lockout.NAME}
+        cleared = tuple(name for name in sorted(asked) if name not in breaches and name not in failing)
         for name in cleared:
             state = forget(state, name)
         for breach in (*found, *standing):
@@ -79,7 +80,7 @@ class RuleBook:
         """Return what the rules find, by name and in the order of names."""
         breaches: dict[str, Breach] = {}
         failed: list[RuleFailed] = []
-        for name, rule in sorted(self.rules.items()):
+        for name, rule in sorted(self.rules.items()) if state.pictured else ():
             breach, error = _asked(_judged, name, rule.judge, state, event)
             if breach is not None:
                 breaches[name] = breach

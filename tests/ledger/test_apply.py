@@ -54,7 +54,8 @@ def told(*rows: Trade, at: datetime = NOON) -> list[Event]:
 
 def test_a_fill_told_again_counts_once() -> None:
     row = trade(7, NOON, -450, fees=1)
-    assert after(*told(row, row)).realized == after(*told(row)).realized
+    once = after(*told(row))
+    assert after(*told(row), state=once).realized is once.realized
 
 
 def test_the_opening_fill_told_again_when_its_position_closes_changes_nothing() -> None:
@@ -99,8 +100,8 @@ def test_a_fill_that_arrives_busted_does_not_count() -> None:
 
 
 def test_a_fill_told_late_takes_its_place_among_the_others() -> None:
-    """The day's low is that of the fills in the order in which they were made, not in which they were told."""
-    loss, win = trade(1, NOON - SECOND, -500), trade(2, NOON, 300)
+    """The day's low is that of the fills in the order in which they were made, not told, and not numbered."""
+    loss, win = trade(2, NOON - SECOND, -500), trade(1, NOON, 300)
     assert after(*told(win, loss)).realized.low_net == -500
 
 
@@ -287,6 +288,13 @@ def test_a_quote_keeps_the_parts_that_are_not_mentioned() -> None:
     assert expected.at == NOON + 2 * SECOND
 
 
+def test_any_quote_confirms_the_book_and_only_a_trade_confirms_the_last_price() -> None:
+    told = QuoteMoved(NOON, MNQ, last=Decimal(2), bid=Decimal(1), ask=Decimal(3))
+    quote = after(told, QuoteMoved(NOON + 9 * SECOND, MNQ)).quotes[MNQ]
+    assert (quote.last_at, quote.book_at) == (NOON, NOON + 9 * SECOND)
+    assert after(QuoteMoved(NOON, MNQ, last=Decimal(2))).quotes[MNQ].book_at is None
+
+
 # the link, the account, failures
 
 
@@ -318,6 +326,23 @@ def test_a_record_read_while_the_hub_told_of_the_account_gives_way_to_it() -> No
         record(NOON + SECOND, began=NOON - SECOND, account=account_row("2")),
     )
     assert state.account == account_row("1", can_trade=False)
+
+
+def test_a_record_that_was_overtaken_by_a_newer_one_adds_its_fills_and_nothing_else() -> None:
+    state = after(
+        record(NOON + 2 * SECOND, account=account_row("2")),
+        record(NOON + 3 * SECOND, [trade(1, NOON, -50)], began=NOON, account=account_row("1")),
+    )
+    assert (state.account, state.record_at) == (account_row("2"), NOON + 2 * SECOND)
+    assert state.realized.net == -50
+
+
+def test_an_event_that_nobody_has_taught_it_is_refused_loudly() -> None:
+    class Surprise:
+        at = NOON
+
+    with pytest.raises(AssertionError, match="Expected code to be unreachable"):
+        apply(AccountState(ACCOUNT), Surprise())  # type: ignore[arg-type]
 
 
 def test_that_the_broker_refuses_closes_holds_until_it_accepts_one() -> None:

@@ -190,10 +190,10 @@ def test_among_rates_that_were_told_the_dearest_counts_also_for_fills_made_befor
     state = fills(
         trade(1, at(0), commissions=None, size=4),
         trade(2, at(1), commissions="0.25"),
-        trade(3, at(2), commissions="0.50"),
+        trade(3, at(2), commissions="0.75"),
         trade(4, at(3), commissions="0.10"),
     )
-    assert state.realized.commissions == Decimal("2.00") + Decimal("0.85")
+    assert state.realized.commissions == Decimal("3.00") + Decimal("1.10")
 
 
 def test_where_no_fill_told_a_rate_the_settings_assume_one_by_ticker() -> None:

@@ -124,6 +124,18 @@ def test_the_examples_count_as_they_say_and_breach_above_the_limit(
             [CloseContract(MNQ)],
             id="nor is what offsets all the rest",
         ),
+        pytest.param(
+            [(ES, 5), (MNQ_Z, -1), (MNQ, 2)],
+            {"enforcement": "close_offender"},
+            [CloseContract(ES)],
+            id="nor a leg that would leave as much the other way",
+        ),
+        pytest.param(
+            [(ES, 2), (EP, -2), (MNQ, 15), (MNQ_Z, -9)],
+            {"enforcement": "close_offender"},
+            [CloseContract(MNQ_Z), CloseContract(MNQ)],
+            id="a spread of which no leg can go alone goes whole, and no other",
+        ),
         pytest.param([(EP, 4), (ES, -4), (MNQ, 5)], {}, [], id="two ids of one product are one product"),
     ],
 )

@@ -128,7 +128,7 @@ class AccountState:
 
     @property
     def pictured(self) -> bool:
-        """Whether both the exposure and the record have been read at least once; before that nothing is judged."""
+        """Whether both the exposure and the record have been read at least once; before that no rule is judged."""
         return self.exposure_at is not None and self.record_at is not None
 
     @property

@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import ACCOUNT, EP, MNQ, RTY, account_row, chicago, contract, exposure, order, position, record, trade
+from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, account_row, chicago, contract, exposure, order, position, record, trade
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
 from flatguard.ledger.trading_day import trading_day

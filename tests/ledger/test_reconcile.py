@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
+from tests.fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
 from flatguard.model.events import Event, OrderChanged, PositionChanged

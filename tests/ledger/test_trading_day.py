@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fakes.desk import chicago
+from tests.fakes.desk import chicago
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import Terms
 

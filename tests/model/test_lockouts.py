@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import ACCOUNT, chicago
+from tests.fakes.desk import ACCOUNT, chicago
 from flatguard.model.account import AccountState
 from flatguard.model.lockouts import Lockout, combine, latest_end
 

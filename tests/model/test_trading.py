@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from fakes.desk import ACCOUNT, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
+from tests.fakes.desk import ACCOUNT, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
 from flatguard.model.decisions import Breach, Flatten, LockOut
 from flatguard.model.events import (
     AccountChanged,

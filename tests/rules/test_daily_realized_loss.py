@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
+from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
 from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import ContractLearned, PositionChanged
 from flatguard.model.ids import ContractId

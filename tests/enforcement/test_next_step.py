@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago, order, position
+
 from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo

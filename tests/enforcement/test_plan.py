@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago
+
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo
 

@@ -9,8 +9,21 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.desk import (
+    ACCOUNT,
+    EP,
+    MNQ,
+    RTY,
+    account_row,
+    chicago,
+    contract,
+    exposure,
+    order,
+    position,
+    record,
+    trade,
+)
 
-from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, account_row, chicago, contract, exposure, order, position, record, trade
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
 from flatguard.ledger.trading_day import trading_day
@@ -415,5 +428,47 @@ def test_an_account_is_pictured_once_both_readings_are_there() -> None:
 def test_a_contract_that_was_described_is_known_by_its_name() -> None:
     state = after(ContractLearned(NOON, contract(EP)))
     assert (state.label(EP), state.ticker(EP)) == ("ESU5", "ES")
-    assert (state.label(RTY), state.ticker(RTY)) == (RTY, "RTY")
+    assert (state.label(RTY), state.ticker(RTY)) == ("RTYU5", "RTY")
     assert AccountState(ACCOUNT).ticker(EP) == "ES"
+
+
+# --- whose clock turns the day ---
+
+
+def read_at(ours: str, brokers: str, *events: Event, state: AccountState | None = None) -> AccountState:
+    """The record is read while our clock and the broker's show different times."""
+    state = state if state is not None else AccountState(ACCOUNT)
+    state = apply(state, record(chicago(ours), broker_at=chicago(brokers)))
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def test_a_clock_set_forward_does_not_start_a_day_without_losses() -> None:
+    loss = trade(1, chicago("2025-01-15 10:00"), "-480")
+    state = read_at("2025-01-15 10:00", "2025-01-15 10:00", TradeMade(chicago("2025-01-15 10:00"), loss))
+    state = apply(state, ClockReached(chicago("2025-01-16 10:01")))
+    assert state.realized.gross == -480
+    state = read_at("2025-01-16 10:02", "2025-01-15 10:02", state=state)
+    later = trade(2, chicago("2025-01-15 10:03"), "-400")
+    assert apply(state, TradeMade(chicago("2025-01-16 10:03"), later)).realized.gross == -880
+
+
+def test_a_clock_set_back_does_not_keep_the_day_from_turning() -> None:
+    state = read_at("2025-01-15 10:00", "2025-01-15 17:30")
+    assert state.today == trading_day(chicago("2025-01-15 17:30"), state.terms)
+    state = apply(state, TradeMade(chicago("2025-01-15 10:01"), trade(1, chicago("2025-01-15 17:31"), "-100")))
+    assert state.realized.gross == -100
+
+
+def test_with_clocks_that_agree_the_day_turns_at_the_second_itself() -> None:
+    state = read_at("2025-01-15 16:59:40", "2025-01-15 16:59:39")
+    before = state.today
+    assert apply(state, ClockReached(chicago("2025-01-15 16:59:59"))).today == before
+    assert apply(state, ClockReached(chicago("2025-01-15 17:00:00"))).today != before
+
+
+def test_how_far_our_clock_is_ahead_is_known_once_it_is_more_than_a_slow_answer() -> None:
+    assert read_at("2025-01-15 10:00:50", "2025-01-15 10:00:00").clock_ahead == timedelta(0)
+    assert read_at("2025-01-15 10:02", "2025-01-15 10:00").clock_ahead == timedelta(minutes=2)
+    assert read_at("2025-01-15 10:00", "2025-01-15 10:02").clock_ahead == -timedelta(minutes=2)

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
+
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import OpenProfit, commission_of, first_fill_at_or_below, mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState, Terms

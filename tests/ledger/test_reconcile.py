@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-
 from tests.fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
+
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
 from flatguard.model.events import Event, OrderChanged, PositionChanged

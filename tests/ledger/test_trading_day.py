@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import chicago
+
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import Terms
 

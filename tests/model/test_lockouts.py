@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import ACCOUNT, chicago
+
 from flatguard.model.account import AccountState
 from flatguard.model.lockouts import Lockout, combine, latest_end
 

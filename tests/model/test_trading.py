@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-
 from tests.fakes.desk import ACCOUNT, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
+
 from flatguard.model.decisions import Breach, Flatten, LockOut
 from flatguard.model.events import (
     AccountChanged,

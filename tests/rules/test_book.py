@@ -11,8 +11,8 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import EP, MNQ, RTY, Desk, chicago, exposure, order, position, trade
+
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
 from flatguard.model.events import ClockReached, Event

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
+
 from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import ContractLearned, PositionChanged
 from flatguard.model.ids import ContractId

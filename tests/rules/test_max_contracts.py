@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.fakes.desk import EP, ES, MES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, position
+
 from flatguard.enforcement.next_step import Held, PartialClose, next_steps
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-
 from tests.fakes.desk import EP, ES, MNQ, MNQ_Z, NQ, RTY, Desk, chicago, order
+
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo
 from flatguard.model.ids import ContractId
 from flatguard.rules._rule import Measure

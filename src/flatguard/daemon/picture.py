@@ -23,7 +23,7 @@ from flatguard.gateway.rest import Gateway
 from flatguard.ledger.reconcile import merge_positions
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
-from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed
+from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed, RecordRead
 from flatguard.model.ids import AccountId, ContractId
 
 READ_EVERY_S = 5.0
@@ -66,7 +66,9 @@ class Pictures:
             events = await self.read(account_id)
             hidden = self._not_told_by_hub(account_id, events)
             await send(events)
-            if self.board.states[account_id].read_failed is not None and not isinstance(events[0], ReadingFailed):
+            if self.board.states[account_id].read_failed is not None and any(
+                isinstance(event, ExposureRead | RecordRead) for event in events
+            ):
                 self.on_answer()
             if hidden:
                 await trio.sleep(HUB_LAG_S)
@@ -78,18 +80,26 @@ class Pictures:
     async def read(self, account_id: AccountId) -> tuple[Event, ...]:
         """Read one account now and return what was read, contracts not known yet first. Never raises for the broker."""
         state = self.board.states[account_id]
+        read: list[Event] = []
+        wanted = set(contracts_of(state))
+        failure: FlatguardError | None = None
         try:
             record = await self.records.read_record(account_id, self._record_since(state))
-            wanted = contracts_of(state) | {trade.contract_id for trade in record.trades}
-            exposures: tuple[ExposureRead, ...] = ()
+            wanted.update(trade.contract_id for trade in record.trades)
+            read.append(record)
+        except FlatguardError as error:
+            failure = error
+        try:
             if not self._just_read(account_id):
                 exposure = await self.exposures.read_exposure(account_id)
-                wanted |= {row.contract_id for row in exposure.positions} | {row.contract_id for row in exposure.orders}
-                exposures = (exposure,)
+                wanted.update(position.contract_id for position in exposure.positions)
+                wanted.update(order.contract_id for order in exposure.orders)
+                read.append(exposure)
         except FlatguardError as error:
-            return (ReadingFailed(self.clock.now(), account_id, str(error)),)
-        contracts = await self._learn(wanted - state.contracts.keys())
-        return (*contracts, record, *exposures)
+            failure = error
+        if failure is not None:
+            read.append(ReadingFailed(self.clock.now(), account_id, str(failure)))
+        return (*await self._learn(wanted - state.contracts.keys()), *read)
 
     def _just_read(self, account_id: AccountId) -> bool:
         """Whether enforcement, which reads for itself, has done so a moment ago and found nothing to doubt."""
@@ -109,7 +119,7 @@ class Pictures:
         return learned
 
     def _record_since(self, state: AccountState) -> datetime:
-        today = trading_day(self.clock.now(), state.terms)
+        today = trading_day(self.clock.now() - state.clock_ahead, state.terms)
         if state.record_at is None:
             return today.starts_at
         return max(today.starts_at, state.record_at - OVERLAP)

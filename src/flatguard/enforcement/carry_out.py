@@ -133,9 +133,9 @@ class _Desk:
         if not self.wanted:
             self.read_again_at = trio.current_time() + READ_AGAIN_S  # its own picture is as good as a reading
             self.read_pause_s = READ_AGAIN_S
-        known = self.wanted.breaches.get(breach.rule)
-        self.wanted = self.wanted.including(breach)
-        if self.wanted and (known is None or known.decisions != breach.decisions):
+        before = self.wanted
+        self.wanted = before.including(breach)
+        if (before.flat, before.caps) != (self.wanted.flat, self.wanted.caps):
             self.readings.clear()  # what was proven so far was for less
             self.read_pause_s = READ_AGAIN_S
         self.bell.set()

@@ -594,8 +594,7 @@ def test_a_spoiled_row_is_read_or_unreadable_and_nothing_else(data: st.DataObjec
     try:
         structure(data.draw(spoiled(text)), model)
     except UnreadableAnswer as error:
-        assert str(error)
-        assert len(str(error)) < 500
+        assert 0 < len(str(error)) < 500  # noqa: PT017 - a row may be readable all the same
 
 
 @given(body=st.dictionaries(st.sampled_from(["lastPrice", "bestBid", "bestAsk", "symbol"]), json_values))

@@ -151,7 +151,7 @@ def structure(row: object, model: type[T]) -> T:
         raise UnreadableAnswer(f"a row that should be of type {name} is not an object")
     told = {key: value for key, value in row.items() if value is not None}  # null says what a missing key says
     try:
-        value = _CONVERTER.structure(_TRADE_DEFAULTS | told if model is Trade else told, model)
+        value = _CONVERTER.structure({**_TRADE_DEFAULTS, **told} if model is Trade else told, model)
         _refuse_nonsense(value)
     except KeyError as error:
         raise UnreadableAnswer(f"a row of type {name} lacks {error}") from None
@@ -207,7 +207,7 @@ def _quote(arguments: Sequence[object], at: datetime) -> Event:
     """
     if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], Mapping):
         raise UnreadableAnswer("a quote is not a contract and an object")
-    contract_id, body = arguments
+    body = arguments[1]
 
     def price(name: str) -> Decimal | None:
         try:
@@ -215,7 +215,7 @@ def _quote(arguments: Sequence[object], at: datetime) -> Event:
         except ValueError as error:
             raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
-    return QuoteMoved(at, ContractId(contract_id), price("lastPrice"), price("bestBid"), price("bestAsk"))
+    return QuoteMoved(at, ContractId(arguments[0]), price("lastPrice"), price("bestBid"), price("bestAsk"))
 
 
 def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:

@@ -311,9 +311,20 @@ async def dial_nobody(url: str) -> trio.abc.Stream:
         says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
         says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: \xff\r\nConnection: \xff\r\n\r\n"),
         says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        says(b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n"),
         says(b"\x00" * 100_000),
     ],
-    ids=["nobody", "silence", "ssh", "bare 101", "101 without key", "101 in no charset", "half a page", "zeros"],
+    ids=[
+        "nobody",
+        "silence",
+        "ssh",
+        "bare 101",
+        "101 without key",
+        "101 in no charset",
+        "half a page",
+        "broken page",
+        "zeros",
+    ],
 )
 async def test_what_is_no_websocket_server_is_unreachable_at_once(dial: Dial, autojump_clock: trio.abc.Clock) -> None:
     began_at = trio.current_time()
@@ -460,12 +471,12 @@ async def test_a_call_of_the_server_that_wants_a_result_gets_the_answer_that_the
     line = Line()
     async with open_hub(URL, token=token, dial=serve(line)) as hub:
         await line.up.wait()
-        await line.peer.say(Invocation("Ask", (1,), "s1"))
-        assert await hub.receive() == [Invocation("Ask", (1,), "s1")]
+        questions = [Invocation("Ask", (number,), f"s{number}") for number in range(100)]
+        await line.peer.say(Invocation("Tell"), *questions)
+        assert await hub.receive() == [Invocation("Tell"), *questions]
         await trio.testing.wait_all_tasks_blocked()
-        assert [message for _, message in line.peer.heard][-1] == Completion(
-            "s1", error="Client didn't provide a result."
-        )
+        answers = [message for _, message in line.peer.heard if isinstance(message, Completion)]
+        assert answers == [Completion(f"s{number}", error="Client didn't provide a result.") for number in range(100)]
 
 
 # --- Keeping alive ---
@@ -789,6 +800,8 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
             await hub.receive()
     await trio.testing.wait_all_tasks_blocked()
     assert line.peer.times_of(Close)
+    with pytest.raises(HubLost, match="the server closed the connection"):  # not: "we left"
+        await hub.receive()
 
 
 async def test_leaving_says_close_and_then_goodbye(serve: Serve) -> None:
@@ -908,6 +921,15 @@ async def test_a_server_that_takes_no_more_messages_is_lost(
         assert trio.current_time() == 15 + 30
 
 
+async def test_a_hub_is_lost_when_no_ping_gets_past_a_stuck_call(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    async with open_hub(URL, token=token, dial=deaf_after_greeting(nursery, talks=True)) as hub:
+        await trio.sleep(1)
+        assert "takes no more messages" in str(await call_until_lost(hub))
+        assert trio.current_time() == 15 + 30
+
+
 async def test_a_call_stuck_behind_a_stuck_ping_has_certainly_not_run(
     nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:
@@ -944,6 +966,28 @@ async def test_a_call_cancelled_before_it_is_sent_harms_nobody(serve: Serve) -> 
             await hub.invoke("Subscribe")
         assert given_up.cancelled_caught
         assert await hub.invoke("Subscribe") == "well"
+
+
+async def test_a_call_cancelled_in_the_moment_of_its_turn_harms_nobody(serve: Serve, nursery: trio.Nursery) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.greet()
+        await peer.answer_calls("well")
+
+    given_up = trio.CancelScope()
+
+    async def call(hub: Hub) -> None:
+        with given_up:
+            await hub.invoke("Subscribe")
+
+    async with open_hub(URL, token=token, dial=serve(behave)) as hub:
+        await trio.testing.wait_all_tasks_blocked()  # the first ping has gone
+        await hub._writing.acquire()
+        nursery.start_soon(call, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub._writing.release()
+        given_up.cancel()
+        assert await hub.invoke("Subscribe") == "well"
+        assert given_up.cancelled_caught
 
 
 # --- The secret ---

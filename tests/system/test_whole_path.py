@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from tests.fakes.system import System, open_system
 
 from flatguard.model.events import Hub
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.simulator.options import Options
-from tests.fakes.system import System, open_system
 
 REDUCE_TO_2 = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 LOSS_500 = {"daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(500))}
@@ -148,8 +148,8 @@ async def test_a_loss_whose_lock_never_reached_the_disk_locks_again_under_the_sa
         await until_proven(system)
         before, locks = system.stories()[0], system.state.lockouts
         await system.stop()
-        for path in tmp_path.glob("journal.db*"):
-            path.unlink()
+        for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
         await system.start()
         await system.until(lambda: system.state.lockouts)
         assert [(lock.rule, lock.until, lock.breach) for lock in system.state.lockouts] == [

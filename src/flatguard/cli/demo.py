@@ -138,15 +138,15 @@ def closing_lines(report: Report) -> list[str]:
         out.append(
             f"      first request after {_shown(request)}, end state seen after {_shown(flat)}, proven by two readings"
         )
-        if story.locked_until is not None:
-            out.append(f"      locked until {story.locked_until.astimezone(CHICAGO):%a %d %b %H:%M %Z}")
     positions, orders = len(report.final_positions), len(report.final_working_orders)
     same = "equal" if report.realized_ours == report.realized_broker else "NOT EQUAL"
     out += [
         f"Left in the account: {positions or 'no'} positions, {orders or 'no'} working orders.",
         f"Realised P&L: ours {report.realized_ours}, the broker's books {report.realized_broker}: {same}.",
-        "All caught; the broker's own books agree." if report.ok else f"FAILED: {report.trouble or 'see above'}",
+        *(f"FAILED: {failure}" for failure in report.failures),
     ]
+    if report.ok:
+        out.append("All caught; the broker's own books agree.")
     return out
 
 

@@ -49,21 +49,13 @@ class Narrator:
         return account_id == next(iter(self.states))
 
     def _breach(self, breach: Breach) -> str:
-        lock = breach.lockout
-        locked = ""
-        if lock is not None:
-            locked = "; locked for good" if lock.until is None else f"; locked until {self.moment(lock.until)}"
-        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}{locked}"
+        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}"
 
     def _step(self, step: StepTaken) -> str:
         name = self.states[step.account_id].label(ContractId(step.contract_id))
         what = f"{ACTIONS[step.action]} {step.detail} {name}".replace("  ", " ")
         outcome = step.outcome + (f": {step.reason}" if step.reason else "")
         return f"{self._clock(step.sent_at)} account {step.account_id}: {what}: {outcome}"
-
-    def moment(self, moment: datetime) -> str:
-        """Return a moment in the exchange's zone: Sun 22 Nov 17:00 CST."""
-        return f"{moment.astimezone(self.zone):%a %d %b %H:%M %Z}"
 
     def _clock(self, moment: datetime) -> str:
         return f"{moment.astimezone(self.zone):%H:%M:%S.%f}"[:-3]

@@ -33,6 +33,12 @@ REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accoun
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
 
+
+def seconds_a_round(accounts: int) -> float:
+    """Return how long it takes to read all accounts of a login once, at the pace that the allowance permits."""
+    return accounts * REQUESTS_A_READING * 60.0 / REQUESTS_A_MINUTE
+
+
 Send = Callable[[tuple[Event, ...]], Awaitable[None]]
 
 
@@ -114,7 +120,7 @@ class Pictures:
 
     async def _due(self, account_id: AccountId, began: float) -> None:
         """Return when the account has to be read again."""
-        pace = len(self.board.states) * REQUESTS_A_READING * 60.0 / REQUESTS_A_MINUTE
+        pace = seconds_a_round(len(self.board.states))
         while True:
             state = self.board.states[account_id]
             every = READ_EVERY_S if state.links[Hub.USER].up else READ_EVERY_BLIND_S

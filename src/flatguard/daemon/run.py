@@ -47,7 +47,7 @@ from flatguard.settings.secrets import Secret
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
 TOLD_MESSAGES = 100  # the intake of enforcement empties it at once
-STOP_GRACE_S = 6.0
+STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seconds that service managers allow
 PULSE_S = 1.0
 ASK_AGAIN_S = 5.0  # an unreachable gateway is tried this often, for ever
 
@@ -91,7 +91,7 @@ class Guard:
         return self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
 
 
-async def guard(
+async def guard(  # noqa: ASYNC128  it hands task_status on
     settings: Settings,
     api_key: Secret,
     stopping: trio.Event,

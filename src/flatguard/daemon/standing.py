@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from attrs import define, field, frozen
 
+from flatguard.daemon.picture import seconds_a_round
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Hub
@@ -18,7 +19,7 @@ from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
 from flatguard.rules._book import RuleBook
 
-OLD_AFTER = timedelta(seconds=15)  # three readings missed
+OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
 
 class Protection(StrEnum):
@@ -32,14 +33,20 @@ class Protection(StrEnum):
 
 
 def protection(
-    state: AccountState, book: RuleBook, failing: tuple[tuple[str, str], ...], at: datetime, *, enforcing: bool
+    state: AccountState,
+    book: RuleBook,
+    failing: tuple[tuple[str, str], ...],
+    at: datetime,
+    *,
+    enforcing: bool,
+    old_after_s: float = OLD_AFTER_S,
 ) -> tuple[Protection, str]:
     """Return how far the account is guarded at ``at``, and why not further."""
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
     if failing:
         return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in failing)
-    blind = _blind(state, book, at)
+    blind = _blind(state, book, at, timedelta(seconds=old_after_s))
     if blind is not None:
         return Protection.BLIND, blind
     if not enforcing:
@@ -52,10 +59,10 @@ def protection(
     return Protection.PROTECTED, ""
 
 
-def _blind(state: AccountState, book: RuleBook, at: datetime) -> str | None:
+def _blind(state: AccountState, book: RuleBook, at: datetime, old_after: timedelta) -> str | None:
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
-    if at - min(state.exposure_at, state.record_at) > OLD_AFTER:
+    if at - min(state.exposure_at, state.record_at) > old_after:
         return (
             f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
         )
@@ -160,7 +167,14 @@ class Standings:
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
-        level, reason = protection(state, watchman.book, failing, at, enforcing=watchman.enforcing)
+        level, reason = protection(
+            state,
+            watchman.book,
+            failing,
+            at,
+            enforcing=watchman.enforcing,
+            old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),
+        )
         known = self._since.get(state.id)
         if known is None or known[0] is not level:
             self._since[state.id] = (level, at)

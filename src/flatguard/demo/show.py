@@ -36,6 +36,7 @@ ENDS_WITHIN_S = 55.0
 READY_WITHIN_S = 10.0
 TICKER = "MNQ"
 WORKING = frozenset({1, 6, 7, 8})
+EXPECTED = frozenset({"max_contracts", "daily_realized_loss", "lockout"})
 
 SETTINGS = """\
 [gateway]
@@ -75,17 +76,20 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether all ended as it should: everything caught, nothing left, the same P&L to the cent."""
-        return self.trouble is None and self._all_caught() and self._nothing_left() and self._same_pnl()
+        return not self.failures
 
-    def _all_caught(self) -> bool:
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What did not end as it should."""
         found = {story.rule for story in self.stories}
-        return found >= {"max_contracts", "daily_realized_loss", "lockout"} and all(s.proven_at for s in self.stories)
-
-    def _nothing_left(self) -> bool:
-        return not self.final_positions and not self.final_working_orders
-
-    def _same_pnl(self) -> bool:
-        return self.realized_ours is not None and Decimal(self.realized_ours) == Decimal(self.realized_broker)
+        failures = [] if self.trouble is None else [self.trouble]
+        failures += [f"no breach of {rule} was found" for rule in sorted(EXPECTED - found)]
+        failures += [f"the end of breach {s.id} was not proven" for s in self.stories if s.proven_at is None]
+        if self.final_positions or self.final_working_orders:
+            failures.append("the account is not flat")
+        if self.realized_ours is None or Decimal(self.realized_ours) != Decimal(self.realized_broker):
+            failures.append("realised P&L is not the broker's")
+        return tuple(failures)
 
 
 Watch = Callable[[Guard, AccountId], None]

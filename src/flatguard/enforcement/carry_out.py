@@ -39,6 +39,7 @@ READ_AGAIN_S = 0.25  # between two readings that shall prove the end state
 READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
 REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
 ACCOUNT_REJECTED = "AccountRejected"
+NO_PARTIAL_CLOSES = ("OrderRejected", ACCOUNT_REJECTED)  # then the contract is closed whole
 GONE = ("PositionNotFound", "OrderNotFound")
 
 
@@ -121,13 +122,14 @@ class _Desk:
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
-    read_at: float = 0.0
+    reading: bool = False
+    read_again_at: float = 0.0
     reached_at: datetime | None = None
     bell: trio.Event = field(factory=trio.Event)
 
     def want(self, breach: Breach) -> None:
         if not self.wanted:
-            self.read_at = trio.current_time()  # the breach's own picture is as good as a reading
+            self.read_again_at = trio.current_time() + READ_AGAIN_S  # its own picture is as good as a reading
         known = self.wanted.breaches.get(breach.rule)
         self.wanted = self.wanted.including(breach)
         if self.wanted and (known is None or known.decisions != breach.decisions):
@@ -153,9 +155,10 @@ class _Desk:
                     continue
                 await self._disk_had_its_chance()
                 self._act(requests)
-                moved = await self._stirred(self._pause())
-                if self._looks_reached() or not moved or trio.current_time() - self.read_at >= READ_AT_LEAST_S:
-                    await self._read()
+                moved = await self._stirred(self._look_again_at())
+                if self._worth_reading(moved=moved):
+                    self.reading = True
+                    requests.start_soon(self._read)
                 self._conclude()
 
     def _forget(self) -> None:
@@ -236,7 +239,7 @@ class _Desk:
 
     async def _perform(self, step: Step) -> None:
         sent_at = self.clock.now()
-        breaches = tuple(breach.id for breach in self.wanted.breaches.values())
+        breaches = self.wanted.ids
         match step:
             case Close(contract_id):
                 outcome = await self.broker.close(self.account_id, contract_id)
@@ -262,7 +265,7 @@ class _Desk:
             return
         if ACCOUNT_REJECTED in outcome.reason and refused is None:
             self.recorder.report(ClosesRefused(self.clock.now(), self.account_id, outcome.reason))
-        if isinstance(step, PartialClose) and "InvalidCloseSize" not in outcome.reason:
+        if isinstance(step, PartialClose) and outcome.reason.startswith(NO_PARTIAL_CLOSES):
             self.whole.add(step.contract_id)
 
     def _rest_after(self, step: Step, outcome: Outcome) -> float:
@@ -284,18 +287,27 @@ class _Desk:
 
     # how it went
 
-    def _pause(self) -> float:
-        """How long to wait for the hub or an answer before reading by REST."""
+    def _look_again_at(self) -> float:
+        """Until when, in Trio's time, to wait for the hub or an answer before reading by REST."""
         now = trio.current_time()
+        if self._looks_reached() and not self.reading:
+            return self.read_again_at
         waiting = any(rest.until > now for rest in self.resting.values())
-        return READ_AT_LEAST_S if waiting and not self._looks_reached() else READ_AGAIN_S
+        return max(self.read_again_at, now + (READ_AT_LEAST_S if waiting else READ_AGAIN_S))
 
     def _looks_reached(self) -> bool:
         return reached(self.wanted, self._held())
 
-    async def _stirred(self, seconds: float) -> bool:
-        """Return True when something moved: the account, a request, what is wanted; False after ``seconds``."""
-        with trio.move_on_after(seconds) as waited:
+    def _worth_reading(self, *, moved: bool) -> bool:
+        """Whether to look for ourselves. Acting never waits for a reading, which may hang."""
+        now = trio.current_time()
+        if self.reading or now < self.read_again_at:
+            return False
+        return self._looks_reached() or not moved or now >= self.read_again_at + READ_AT_LEAST_S
+
+    async def _stirred(self, until: float) -> bool:
+        """Return True when something moved: the account, a request, what is wanted; False at ``until``."""
+        with trio.move_on_at(until) as waited:
             async with trio.open_nursery() as nursery:
 
                 async def first(wait: Callable[[], Awaitable[None]]) -> None:
@@ -308,15 +320,16 @@ class _Desk:
         return not waited.cancelled_caught
 
     async def _read(self) -> None:
-        self.read_at = trio.current_time()
+        self.read_again_at = trio.current_time() + READ_AGAIN_S
         try:
             reading = await self.broker.read_exposure(self.account_id)
+            self.readings = [*self.readings[-1:], reading]
+            self.recorder.report(reading)
         except FlatguardError as error:
             self.readings.clear()
             self.recorder.report(ReadingFailed(self.clock.now(), self.account_id, str(error)))
-            return
-        self.readings = [*self.readings[-1:], reading]
-        self.recorder.report(reading)
+        self.reading = False
+        self.bell.set()
 
     def _conclude(self) -> None:
         if not self.wanted:
@@ -328,8 +341,8 @@ class _Desk:
             self.reached_at = self.clock.now()
         if not self._proven():
             return
-        breaches = tuple(breach.id for breach in self.wanted.breaches.values())
-        self.recorder.note(EndStateProven(self.account_id, breaches, self.reached_at, self.clock.now()))
+        proven = EndStateProven(self.account_id, self.wanted.ids, self.reached_at, self.clock.now())
+        self.recorder.note(proven)
         self.wanted = Wanted()
 
     def _proven(self) -> bool:

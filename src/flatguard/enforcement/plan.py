@@ -16,9 +16,10 @@ from flatguard.model.ids import ContractId
 
 @frozen
 class Wanted:
-    """The breaches under way, by rule."""
+    """The breaches under way: the newest of each rule, and the ids of all that are to be proven together."""
 
     breaches: Mapping[str, Breach] = field(factory=dict)
+    ids: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.breaches)
@@ -47,7 +48,8 @@ class Wanted:
         """Return what is wanted once ``breach`` is told. One that asks for nothing at the broker adds nothing."""
         if not any(isinstance(decision, Flatten | CloseContract | ReduceTo) for decision in breach.decisions):
             return self
-        return evolve(self, breaches={**self.breaches, breach.rule: breach})
+        ids = self.ids if breach.id in self.ids else (*self.ids, breach.id)
+        return evolve(self, breaches={**self.breaches, breach.rule: breach}, ids=ids)
 
     def without_reductions_of(self, rule: str) -> Wanted:
         """Return what is wanted once the condition of ``rule`` has cleared by itself.
@@ -57,4 +59,8 @@ class Wanted:
         breach = self.breaches.get(rule)
         if breach is None or not all(isinstance(decision, ReduceTo) for decision in breach.decisions):
             return self
-        return evolve(self, breaches={name: b for name, b in self.breaches.items() if name != rule})
+        return evolve(
+            self,
+            breaches={name: b for name, b in self.breaches.items() if name != rule},
+            ids=tuple(i for i in self.ids if i != breach.id),
+        )

@@ -48,11 +48,7 @@ from flatguard.signalr import (
 )
 
 BATCHES_HELD = 1_024
-"""About eight seconds of the busiest market hub, and more memory than anyone notices. Beyond it, the consumer hangs
-rather than lags, and the reader waits for it."""
-
-ANSWERS_HELD = 64
-"""Calls that want a result are not made by this broker; a server that floods us with them waits."""
+"""About eight seconds of a busy market. A consumer further behind than that does not lag but hang."""
 
 NO_RESULT = "Client didn't provide a result."
 
@@ -157,11 +153,11 @@ class Hub:
         self._ids = count(1)
         self._calls: dict[str, _Call] = {}
         self._answers_ignored = 0
-        # What was read is never dropped, so the channel has no bound of its own: the reader waits for room instead.
+        # What was read is never dropped, so the channels have no bound of their own: the reader waits for room instead.
         self._batches_in, self._batches_out = trio.open_memory_channel[list[Invocation]](math.inf)
         self._batches_waiting = 0
         self._room = trio.lowlevel.ParkingLot()
-        self._owed_in, self._owed_out = trio.open_memory_channel[Completion](ANSWERS_HELD)
+        self._owed_in, self._owed_out = trio.open_memory_channel[Completion](math.inf)
         self._loss: tuple[str, bool] | None = None
         self._lost = trio.Event()
 
@@ -293,23 +289,23 @@ class Hub:
         batch: list[Invocation] = []
         for message in messages:
             match message:
-                case Invocation():
+                case Invocation(invocation_id=id_):
                     batch.append(message)
+                    if id_ is not None:
+                        self._owed_in.send_nowait(Completion(id_, error=NO_RESULT))
                 case Completion():
                     self._settle(message)
                 case StreamItem(invocation_id=id_):
                     self._settle(Completion(id_, error="the server answers with a stream"))
-                case Close(error=error, allow_reconnect=allowed):
-                    closed = (f"the server closed the connection: {error or 'it gave no reason'}", allowed)
         if batch:
             self._batches_in.send_nowait(batch)
             self._batches_waiting += 1
-        if self._core.state is State.LEFT:
-            self._lose(closed[0], worth_reconnecting=closed[1])
+        match messages:
+            case [*_, Close(error=error, allow_reconnect=allowed)]:  # nothing follows a Close
+                why = f"the server closed the connection: {error or 'it gave no reason'}"
+                self._lose(why, worth_reconnecting=allowed)
         if self._core.state is State.FAULTY:
             self._core.receive(b"")  # raises what is wrong with the message behind these
-        for id_ in [call.invocation_id for call in batch if call.invocation_id is not None]:
-            await self._owed_in.send(Completion(id_, error=NO_RESULT))
         while self._batches_waiting > BATCHES_HELD and not self._calls:
             await self._room.park()
         self._heard_at = trio.current_time()

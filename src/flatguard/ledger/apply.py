@@ -14,7 +14,7 @@ from typing import TypeVar, assert_never
 from attrs import evolve
 
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
-from flatguard.ledger.reconcile import merge_orders, merge_positions
+from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, Link
 from flatguard.model.events import (
@@ -39,6 +39,7 @@ from flatguard.model.ids import ContractId
 from flatguard.model.trading import Order, Position, Quote, Trade
 
 TOMBSTONE_LIFE = timedelta(seconds=60)  # a late "open" must not revive an order that ended
+KEPT_AFTER_THEIR_DAY = timedelta(days=1)  # fills: a clock set forward and back again must not lose them
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -55,20 +56,20 @@ def apply(state: AccountState, event: Event) -> AccountState:
         case TradeMade(trade=trade):
             return _with_trades(_heard(state, event.at), (trade,))
         case AccountChanged(account=account):
-            return evolve(state, account=account)
+            return evolve(state, account=account, account_seen=event.at)
         case QuoteMoved():
             return _with_quote(state, event)
         case ExposureRead():
             return _with_exposure(state, event)
         case RecordRead():
-            state = _with_trades(_broker_seen(state, event.broker_at), event.trades)
-            return evolve(state, account=event.account, record_at=event.began_at)
+            return _with_record(state, event)
         case ReadingFailed(reason=reason):
             return evolve(state, read_failed=reason)
         case ClosesRefused(reason=reason):
             return evolve(state, closes_refused=reason)
         case ContractLearned(contract=contract):
-            return evolve(state, contracts=_put(state.contracts, contract.id, contract))
+            state = evolve(state, contracts=_put(state.contracts, contract.id, contract))
+            return evolve(state, realized=realize(state))  # commissions are assumed by ticker
         case LinkUp(hub=hub, at=at):
             return evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
         case LinkDown(hub=hub, at=at, reason=reason):
@@ -76,7 +77,7 @@ def apply(state: AccountState, event: Event) -> AccountState:
             since = link.since if not link.up and link.since is not None else at
             return evolve(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
         case EventSetAside(hub=Hub.USER, reason=reason):
-            return evolve(state, doubt=f"an event could not be understood: {reason}")
+            return evolve(state, doubt=f"an event could not be understood: {reason}", doubted_at=event.at)
         case EventSetAside() | ClockReached():
             return state
         case _:
@@ -102,11 +103,14 @@ def _broker_seen(state: AccountState, broker_at: datetime | None) -> AccountStat
 
 
 def _turn_day(state: AccountState, at: datetime) -> AccountState:
-    """Start the next trading day if it has come. Locks end by their own times, so there is nothing to clear."""
-    if state.today is not None and at < state.today.ends_at:
+    """Start the next trading day if it has come, or the right one again after the clock was set back.
+
+    Locks end by their own times, so there is nothing to clear.
+    """
+    if state.today is not None and state.today.starts_at - CLOCK_SET_BACK < at < state.today.ends_at:
         return state
     today = trading_day(at, state.terms)
-    trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at}
+    trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
     state = evolve(state, today=today, trades=trades)
     return evolve(state, realized=realize(state))
 
@@ -138,23 +142,42 @@ def _with_order(state: AccountState, order: Order, at: datetime) -> AccountState
 
 
 def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
+    """Merge a quote. Quotes are deltas: a book that one does not mention stands, so any quote keeps it fresh.
+
+    A last price is as old as the trade that made it, whatever is quoted since.
+    """
     known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    bid = known.bid if event.bid is None else event.bid
+    ask = known.ask if event.ask is None else event.ask
+    known = evolve(known, bid=bid, ask=ask, book_at=None if bid is None and ask is None else event.at)
     if event.last is not None:
         known = evolve(known, last=event.last, last_at=event.at)
-    if event.bid is not None or event.ask is not None:
-        known = evolve(
-            known,
-            bid=known.bid if event.bid is None else event.bid,
-            ask=known.ask if event.ask is None else event.ask,
-            book_at=event.at,
-        )
     return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
 
 
 def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
     state = _broker_seen(state, reading.broker_at)
+    if overtaken(state.exposure_at, reading):
+        return state
     state = merge_orders(merge_positions(state, reading), reading)
-    return evolve(state, exposure_at=reading.began_at, read_failed=None, doubt=None)
+    settled = not knows_better(state.doubted_at, reading) and (
+        state.record_at is not None and not knows_better(state.doubted_at, reading, began=state.record_at)
+    )
+    return evolve(
+        state,
+        exposure_at=reading.began_at,
+        read_failed=None,
+        doubt=None if settled else state.doubt,
+        doubted_at=None if settled else state.doubted_at,
+    )
+
+
+def _with_record(state: AccountState, reading: RecordRead) -> AccountState:
+    state = _with_trades(_broker_seen(state, reading.broker_at), reading.trades)
+    if overtaken(state.record_at, reading):
+        return state
+    account = state.account if knows_better(state.account_seen, reading) else reading.account
+    return evolve(state, account=account, record_at=reading.began_at)
 
 
 def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState:
@@ -168,7 +191,7 @@ def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState
     in_order = True
     added: list[Trade] = []
     for row in trades:
-        if state.today is not None and row.made_at < state.today.starts_at:
+        if state.today is not None and row.made_at < state.today.starts_at - KEPT_AFTER_THEIR_DAY:
             continue
         before = known.get(row.id)
         trade = row if before is None else _merged(before, row)
@@ -202,10 +225,13 @@ def _learn_rate(rates: dict[ContractId, Decimal], trade: Trade) -> bool:
 
 
 def _merged(before: Trade, row: Trade) -> Trade:
+    """A fill told again: what one telling lacks the other has, the dearer cost counts, and busted stays busted."""
+    told = [commissions for commissions in (before.commissions, row.commissions) if commissions is not None]
     return evolve(
         row,
+        made_at=min(before.made_at, row.made_at),
         profit_and_loss=before.profit_and_loss if row.profit_and_loss is None else row.profit_and_loss,
         fees=max(before.fees, row.fees),
-        commissions=before.commissions if row.commissions is None else row.commissions,
+        commissions=max(told, default=None),
         voided=before.voided or row.voided,
     )

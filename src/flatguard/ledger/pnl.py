@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import reduce
 
 from attrs import frozen
 
@@ -19,7 +20,9 @@ from flatguard.model.money import ZERO
 from flatguard.model.trading import Contract, Position, Quote, Trade
 
 QUOTE_FRESH = timedelta(seconds=10)
-PRICE_AGREEMENT = Decimal("0.01")  # a last price further than this share from the book is not believed by itself
+PRICE_AGREEMENT = Decimal("0.01")  # two prices no further apart than this share of themselves confirm one another
+NEAR_ENTRY = Decimal("0.10")  # a price that nothing confirms is believed within this share of the entry
+GRID = Decimal("0.0001")  # what divisions leave behind is rounded to a hundredth of a cent
 
 
 def rate_told(trade: Trade) -> Decimal | None:
@@ -34,7 +37,7 @@ def commission_of(trade: Trade, state: AccountState) -> Decimal:
     rate = state.commission_rates.get(trade.contract_id)
     if rate is None:
         rate = state.terms.commissions.get(state.ticker(trade.contract_id), state.terms.other_commission)
-    return rate * trade.size
+    return (rate * trade.size).quantize(GRID)
 
 
 def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
@@ -56,10 +59,7 @@ def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
 
 def realize(state: AccountState) -> Realized:
     """Add up today's fills anew, in the order in which they were made."""
-    realized = Realized()
-    for _, realized in _day_so_far(state):  # noqa: B007  the last one is the day
-        pass
-    return realized
+    return reduce(lambda _, step: step[1], _day_so_far(state), Realized())
 
 
 def first_fill_at_or_below(state: AccountState, floor: Decimal, *, net: bool) -> Trade | None:
@@ -106,26 +106,44 @@ def unrealized(state: AccountState, at: datetime) -> OpenProfit:
 def profit_at(position: Position, mark: Decimal, contract: Contract) -> Decimal:
     """Return the P&L of one position at ``mark``: points moved, times size, in ticks, times tick value.
 
-    Dividing last keeps it exact: points times size lies on the tick grid even where the average entry does not.
+    An average entry need not lie on the tick grid and may come with its digits cut off, so the result is rounded to a
+    hundredth of a cent: a loss that reaches a limit must not seem a hair short of it.
     """
-    return (mark - position.average_price) * position.size * contract.tick_value / contract.tick_size
+    return ((mark - position.average_price) * position.size * contract.tick_value / contract.tick_size).quantize(GRID)
 
 
 def mark_price(quote: Quote | None, position: Position, at: datetime) -> Decimal | None:
     """Return the price at which ``position`` is valued, None where there is none to believe.
 
-    The last trade's price if it is fresh and the book agrees with it; otherwise the side of the book that the exit
-    would hit. Zero is a price only where the book says so too (energy has traded at and below zero).
+    The last trade's price if it is fresh and the book confirms it; else the side of the book that the exit would hit,
+    if the other side confirms it. A price that stands alone is believed only near the entry, since a wrong one would
+    close everything; so zero is a price only where another one says so too (energy has traded at and below zero).
     """
     if quote is None:
         return None
-    book_fresh = quote.book_at is not None and at - quote.book_at <= QUOTE_FRESH
-    crossed = quote.bid is not None and quote.ask is not None and quote.bid > quote.ask
-    bid, ask = (quote.bid, quote.ask) if book_fresh and not crossed else (None, None)
-    if quote.last is not None and quote.last_at is not None and at - quote.last_at <= QUOTE_FRESH:
-        sides = [side for side in (bid, ask) if side is not None]
-        if not sides and quote.last != 0:
-            return quote.last
-        if any(abs(quote.last - side) <= abs(side) * PRICE_AGREEMENT for side in sides):
-            return quote.last
-    return bid if position.size > 0 else ask
+    entry = position.average_price
+    bid, ask = _book(quote, at)
+    exit_side = bid if position.size > 0 else ask
+    last = quote.last if _fresh(quote.last_at, at) else None
+    if last is not None and any(_confirm(last, side, entry) for side in (bid, ask) if side is not None):
+        return last
+    if bid is not None and ask is not None and _confirm(bid, ask, entry):
+        return exit_side
+    alone = last if bid is None and ask is None else exit_side
+    return alone if alone is not None and abs(alone - entry) <= abs(entry) * NEAR_ENTRY else None
+
+
+def _fresh(told_at: datetime | None, at: datetime) -> bool:
+    return told_at is not None and abs(at - told_at) <= QUOTE_FRESH
+
+
+def _book(quote: Quote, at: datetime) -> tuple[Decimal | None, Decimal | None]:
+    """Return bid and ask; neither where they are old, crossed, or the zeros of a book not yet made."""
+    bid, ask = quote.bid, quote.ask
+    nonsense = bid is not None and ask is not None and (bid > ask or bid == ask == 0)
+    return (None, None) if nonsense or not _fresh(quote.book_at, at) else (bid, ask)
+
+
+def _confirm(one: Decimal, other: Decimal, entry: Decimal) -> bool:
+    """Whether two prices agree; around zero the entry tells what is near."""
+    return abs(one - other) <= max(abs(one), abs(other), abs(entry)) * PRICE_AGREEMENT

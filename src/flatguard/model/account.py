@@ -93,15 +93,17 @@ class AccountState:
     """An account as we know it, with the age of what we know.
 
     ``orders`` holds working orders and, for a minute, those that ended. ``seen`` says when the user hub last spoke of
-    a contract's position, ``order_seen`` of an order; ``increased_at`` when a position last grew. ``exposure_at`` and
-    ``record_at`` are when the newest complete readings began. ``doubt`` is why the picture may be wrong although the
-    link is up; a fresh reading clears it.
+    a contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
+    position last grew. ``exposure_at`` and ``record_at`` are when the newest complete readings began. ``doubt`` is why
+    the picture may be wrong although the link is up, since ``doubted_at``; two readings begun later clear it.
+    ``trades`` are those of today, and for a day those of the day before.
     """
 
     id: AccountId
     terms: Terms = field(factory=Terms)
     today: TradingDay | None = None
     account: Account | None = None
+    account_seen: datetime | None = None
     contracts: Mapping[ContractId, Contract] = field(factory=dict)
     positions: Mapping[ContractId, Position] = field(factory=dict)
     seen: Mapping[ContractId, datetime] = field(factory=dict)
@@ -117,6 +119,7 @@ class AccountState:
     record_at: datetime | None = None
     read_failed: str | None = None
     doubt: str | None = None
+    doubted_at: datetime | None = None
     closes_refused: str | None = None
     broker_seen: datetime | None = None
     last_event_at: datetime | None = None

@@ -50,7 +50,7 @@ def combine(lockouts: Iterable[Lockout], new: Lockout) -> tuple[Lockout, ...]:
             kept.append(old)
         elif old.until is None or (new.until is not None and new.until <= old.until):
             new = old
-        else:
+        elif old.until > new.since:
             new = evolve(old, until=new.until, reason=new.reason, breach=new.breach)
     return (*kept, new)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import ReduceTo
+from flatguard.model.decisions import CloseContract, ReduceTo
 from flatguard.model.ids import ContractId
 from flatguard.model.money import ZERO
 from flatguard.model.trading import Position
@@ -71,3 +71,21 @@ def give_up(
         nets[key] -= direction * size * unit
         reductions[row.contract_id] = ReduceTo(row.contract_id, abs(row.size) - size)
     return tuple(reductions.values())
+
+
+def offender(
+    state: AccountState, positions: Iterable[Position], group: Group, weight: Weight
+) -> tuple[CloseContract, ...]:
+    """Return what closes the newest position that the count can do without.
+
+    Closing a hedge, or more of a spread than its one leg exceeds the other by, would raise the count. A spread of which
+    no leg can go by itself is closed whole.
+    """
+    rows = newest_first(state, positions)
+    nets = _nets(rows, group, weight)
+    for row in rows:
+        net = nets[group(row)]
+        if abs(net - row.size * weight(row)) < abs(net):
+            return (CloseContract(row.contract_id),)
+    newest = next(group(row) for row in rows if nets[group(row)])
+    return tuple(CloseContract(row.contract_id) for row in rows if group(row) == newest)

@@ -10,7 +10,7 @@ from datetime import datetime
 from attrs import frozen
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach, Decision
+from flatguard.model.decisions import Breach, Decision, LockOut
 from flatguard.model.events import Event
 
 
@@ -64,18 +64,25 @@ class Rule(ABC):
 def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:
     """Make the breach of a finding. The same cause on the same account and day has the same id, also after a crash."""
     cause = finding.cause or event.at.isoformat()
+    lock = next((d for d in finding.decisions if isinstance(d, LockOut)), None)
     return Breach(
         id=_short_id((rule, str(state.id), cause)),
         rule=rule,
         account_id=state.id,
         at=event.at,
         cause=cause,
-        reason=finding.reason,
+        reason=finding.reason if lock is None else f"{finding.reason}, {_locked_until(lock, state)}",
         figures=finding.figures,
         decisions=finding.decisions,
         on_record=finding.on_record,
     )
 
 
+def _locked_until(lock: LockOut, state: AccountState) -> str:
+    if lock.until is None:
+        return "locked until an administrator lifts it"
+    return f"locked until {lock.until.astimezone(state.terms.zone):%Y-%m-%d %H:%M %Z}"
+
+
 def _short_id(parts: Iterable[str]) -> str:
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:10]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]

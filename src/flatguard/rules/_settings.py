@@ -24,8 +24,8 @@ def at_least(lowest: int, hint: str = "") -> Check:
 
 
 def loss_amount(_rule: object, _field: object, amount: Decimal) -> None:
-    """Refuse losses that are not written as positive amounts."""
-    if amount <= 0:
+    """Refuse losses that are not written as positive amounts; one that is infinite would never be reached."""
+    if not amount.is_finite() or amount <= 0:
         raise ValueError(f'a loss is written as a positive amount, such as "500", not {amount}')
 
 
@@ -41,9 +41,9 @@ def by_product(table: Mapping[str, V]) -> Mapping[str, V]:
 
 
 def positive_weights(_rule: object, _field: object, weights: Mapping[str, Decimal]) -> None:
-    """Refuse weights at or below zero."""
+    """Refuse weights at or below zero, and those that are no number."""
     for ticker, weight in weights.items():
-        if weight <= 0:
+        if not weight.is_finite() or weight <= 0:
             raise ValueError(f'{ticker} must weigh more than 0, such as "0.1" for a micro, not {weight}')
 
 

@@ -13,11 +13,11 @@ from typing import Literal
 from attrs import field, frozen
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut
+from flatguard.model.decisions import Decision, Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.money import plain
 from flatguard.model.trading import Position
-from flatguard.rules._counting import Weight, count, give_up, grouping, newest_first
+from flatguard.rules._counting import Weight, count, give_up, grouping, offender
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules._settings import at_least, by_product, positive_weights
 
@@ -71,7 +71,7 @@ class MaxContracts(Rule):
             return LockOut(state.today.unlocks_at), Flatten()
         if self.enforcement == "close_all":
             return (Flatten(),)
-        rows = state.positions.values()
+        rows, group, weight = state.positions.values(), grouping(self.count_type, state), self._weight(state)
         if self.enforcement == "close_offender":
-            return (CloseContract(newest_first(state, rows)[0].contract_id),)
-        return give_up(state, rows, Decimal(self.limit), grouping(self.count_type, state), self._weight(state))
+            return offender(state, rows, group, weight)
+        return give_up(state, rows, Decimal(self.limit), group, weight)

@@ -105,8 +105,11 @@ class MaxContractsPerInstrument(Rule):
         return int(allowed.group(1)) if allowed else 0
 
     def _decisions(self, state: AccountState, ticker: str, limit: int, rows: list[Position]) -> tuple[Decision, ...]:
+        held = {row.contract_id for row in rows}
+        if limit == 0:
+            held |= {o.contract_id for o in state.working_orders if state.ticker(o.contract_id) == ticker}
         if self.enforcement == "close_all" or limit == 0:
-            return tuple(CloseContract(row.contract_id) for row in rows)
+            return tuple(CloseContract(contract_id) for contract_id in sorted(held))
         return give_up(state, rows, Decimal(limit), grouping(self.count_type, state), _one_each)
 
 

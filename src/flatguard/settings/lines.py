@@ -10,7 +10,6 @@ import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
-from itertools import count
 
 from attrs import define, field
 
@@ -106,11 +105,11 @@ class _Scanner:
         opening = self.text[self.at]
         if opening == "[":
             self.at += 1
-            for index in count():
-                if not self._another("]"):
-                    break
+            index = 0
+            while self._another("]"):
                 self.found[*place, index] = self._line()
                 self._value((*place, index))
+                index += 1
         elif opening == "{":
             self.at += 1
             while self._another("}"):
@@ -130,10 +129,7 @@ class _Scanner:
         return False
 
     def _line(self) -> int:
-        return bisect_right(self._line_ends, self.at - 1) + 1
-
-    def _skip(self, blank: re.Pattern[str]) -> None:
-        self._take(blank)
+        return bisect_right(self._line_ends, self.at) + 1
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)

@@ -66,7 +66,7 @@ def _not_blank(_section: object, _field: object, text: str) -> None:
         raise ValueError("must not be blank; write the login name of the platform")
 
 
-def _account_number(_section: object, _field: object, number: int) -> None:
+def _account_number(_section: object, _field: object, number: AccountId) -> None:
     if not 1 <= number < 2**63:
         raise ValueError(f"must be the number by which the broker knows the account, not {number}")
 
@@ -116,8 +116,11 @@ class AccountSettings:
 
 @frozen
 class Settings:
-    """All that the settings fix. ``origins`` says of each key in force (gateway.rest_url,
-    accounts[25700001].rules.max_contracts.limit) where its value is from: default, environment or file:LINE.
+    """All that the settings fix.
+
+    ``origins`` says where each value in force is from: default, environment or file:LINE. Its keys are such as
+    gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``warnings`` are what is allowed, and probably
+    not meant.
     """
 
     path: Path
@@ -199,7 +202,7 @@ class _Reader:
         alone = self.tree.keys() & self.known.keys()
         for name in alone:
             self.reading.refuse((name,), f"is the table of a rule; write [rules.{name}]")
-        self.reading.known_keys({key: None for key in self.tree if key not in alone}, (), SECTIONS)
+        self.reading.known_keys(self.tree, (), (*SECTIONS, *alone))
         commissions = self._commissions()
         return Settings(
             path=self.reading.file,
@@ -217,7 +220,8 @@ class _Reader:
         found = self.reading.table(self.tree.get(name, {}), (name,), kinds)
         for key, variable in variables.items():
             if text := self.environ.get(variable, "").strip():
-                found[key] = Found(self.reading.value(text, (name, key), kinds[key]), None)
+                self.reading.variables[name, key] = variable
+                found[key] = Found(self.reading.value(text, (name, key), kinds[key]), (name, key))
         for key in kinds:
             self.origins[f"{name}.{key}"] = self.reading.origin(found.get(key))
         return self.reading.build(kind, found, (name,))
@@ -225,8 +229,9 @@ class _Reader:
     def _commissions(self) -> dict[str, Decimal]:
         """Return the rates by ticker, and ``other``: the shipped ones, and over them those of the file."""
         raw = self.tree.get("commissions", {})
+        kinds = dict.fromkeys(raw, Decimal) if isinstance(raw, Mapping) else {}
         given: dict[str, Found] = {}
-        for key, found in self.reading.table(raw, ("commissions",), dict.fromkeys(raw, Decimal)).items():
+        for key, found in self.reading.table(raw, ("commissions",), kinds).items():
             ticker = key if key == "other" else product(key)
             if key != "other" and (get_close_matches(key.lower(), ["other"]) or not _TICKER.fullmatch(key)):
                 self.reading.refuse(("commissions", key), "is not a ticker; write one such as MNQ, or other")
@@ -244,18 +249,21 @@ class _Reader:
         tables = self.tree.get("accounts", [])
         if not isinstance(tables, list):
             self.reading.refuse(("accounts",), "must be an array of tables; write [[accounts]], with two brackets")
+            tables = []
         elif not tables:
             self.reading.refuse(("accounts",), "is missing; write [[accounts]], and below it id = 25700001")
-        if not isinstance(tables, list) or not tables:
+        if not tables:
             self._rules("", {}, common, ())  # for their errors
-            return
         for index, raw in enumerate(tables):
-            yield self._account(raw, ("accounts", index), common)
+            if isinstance(raw, Mapping):
+                yield self._account(raw, ("accounts", index), common)
+            else:
+                self.reading.refuse(("accounts", index), f"must be a table, not {shown(raw)}; write [[accounts]]")
 
-    def _account(self, raw: Any, place: Place, common: _RuleTables) -> AccountSettings:
+    def _account(self, raw: Mapping[str, Any], place: Place, common: _RuleTables) -> AccountSettings:
         kinds = {key: kind for key, kind in kinds_of(AccountSettings).items() if key in {"id", "mode", "nickname"}}
-        number = raw.get("id") if isinstance(raw, Mapping) else None
-        if isinstance(number, int):
+        number = raw.get("id")
+        if type(number) is int:  # a bool is an int too
             self.reading.names[place] = f"accounts[{number}]"
             first = self.first_named.setdefault(number, place)
             if first is not place:
@@ -265,8 +273,8 @@ class _Reader:
         account = self.reading.build(AccountSettings, found, place)
         name = self.reading.name(place)
         self.origins |= {f"{name}.{key}": self.reading.origin(found.get(key)) for key in kinds}
-        own = raw.get("rules", {}) if isinstance(raw, Mapping) else {}
-        rules, off = self._rules(name, self._rule_tables(own, (*place, "rules")), common, (*place, "rules"))
+        place = (*place, "rules")
+        rules, off = self._rules(name, self._rule_tables(raw.get("rules", {}), place), common, place)
         return account if account is UNREADABLE else evolve(account, rules=rules, switched_off=off)
 
     def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:
@@ -303,7 +311,7 @@ class _Reader:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    """What is allowed, and probably not meant."""
+    """Find what is allowed, and probably not meant."""
     for account in settings.accounts:
         name = f"accounts[{account.id}]"
         if not account.rules:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
 from attrs import define, field, frozen
+from cattrs import Converter
 
 from flatguard.settings.lines import Place
 
@@ -34,26 +35,30 @@ DIGITS = 15
 _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _DURATION = re.compile(r"([0-9]{1,9})([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3])(:[0-5][0-9]){1,2}")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _CREDENTIAL = re.compile(r"api[_-]?key|token|passw|secret|credential|^key$", re.IGNORECASE)
 
 
 @frozen
 class Found:
-    """A value that was given, and its place in the file; None where it came from the environment."""
+    """A value that was given, or UNREADABLE, and its place."""
 
     value: Any
-    place: Place | None
+    place: Place
 
 
 @define
 class Reading:
-    """One reading of a settings file: what was refused so far. ``names`` are better names for places."""
+    """One reading of a settings file: what was refused so far.
+
+    ``names`` are better names for places; ``variables`` are the places whose values the environment gave.
+    """
 
     file: Path
     lines: Mapping[Place, int]
     names: dict[Place, str] = field(factory=dict)
+    variables: dict[Place, str] = field(factory=dict)
     _refused: dict[str, int] = field(factory=dict)
 
     @property
@@ -63,8 +68,11 @@ class Reading:
 
     def refuse(self, place: Place, text: str) -> Any:
         """Note that what stands at ``place`` cannot stay. The same words about the same place count once."""
-        line = self.line(place)
-        self._refused[f"{self.file}:{line}: {self.name(place)}: {text}"] = line
+        if place in self.variables:
+            self._refused[f"{self.variables[place]}: {text}"] = 0
+        else:
+            line = self.line(place)
+            self._refused[f"{self.file}:{line}: {self.name(place)}: {text}"] = line
         return UNREADABLE
 
     def line(self, place: Place) -> int:
@@ -77,7 +85,7 @@ class Reading:
         """Say where a value in force comes from."""
         if found is None:
             return "default"
-        return "environment" if found.place is None else f"file:{self.line(found.place)}"
+        return "environment" if found.place in self.variables else f"file:{self.line(found.place)}"
 
     def name(self, place: Place) -> str:
         """Write a place for a person: accounts[25700001].rules.max_contracts.limit."""
@@ -88,7 +96,7 @@ class Reading:
             elif isinstance(part, int):
                 name += f"[{part}]"
             else:
-                name += ("." if name else "") + (part if _BARE_KEY.fullmatch(part) else shown(part))
+                name += ("." if name else "") + key_text(part)
         return name
 
     def table(
@@ -105,9 +113,9 @@ class Reading:
             if key in raw
         }
 
-    def known_keys(self, table: Mapping[str, Any], place: Place, known: Iterable[str]) -> None:
+    def known_keys(self, table: Mapping[str, Any], place: Place, known: Collection[str]) -> None:
         """Refuse the keys of ``table`` that are not ``known``, with the nearest that is."""
-        for key in table.keys() - set(known):
+        for key in [key for key in table if key not in known]:
             if _CREDENTIAL.search(key):
                 text = "is not written in this file; put it into FLATGUARD_API_KEY or into the system's keyring"
             else:
@@ -124,12 +132,12 @@ class Reading:
                 return self.refuse(place, str(error))
         origin, kinds = get_origin(kind), get_args(kind)
         if origin is Literal:
-            return raw if any(raw is choice or raw == choice for choice in kinds) else self._choose(raw, place, kinds)
+            return raw if raw in kinds else self._choose(raw, place, kinds)
         if origin in {Union, UnionType} and len(rest := [k for k in kinds if k is not NoneType]) == 1:
             return self.value(raw, place, rest[0])
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._mapping(raw, place, kinds[1])
-        if isinstance(origin, type) and issubclass(origin, Iterable):
+        if isinstance(origin, type) and issubclass(origin, Iterable) and kinds[1:] in {(), (...,)}:
             return self._array(raw, place, origin, kinds[0])
         if attrs.has(kind):
             return self.build(kind, self.table(raw, place, kinds_of(kind)), place)
@@ -161,7 +169,7 @@ class Reading:
         """
         draft = kind.__new__(kind)
         fields: dict[str, attrs.Attribute[Any]] = {a.alias or a.name: a for a in attrs.fields(kind) if a.init}  # type: ignore[arg-type]
-        places = {key: (found[key].place if key in found else None) or (*place, key) for key in fields}
+        places = {key: found[key].place if key in found else (*place, key) for key in fields}
         good = True
         for key, attribute in fields.items():
             if key not in found and attribute.default is attrs.NOTHING:
@@ -202,6 +210,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"write one of {', '.join(names)}"
 
 
+def key_text(key: str) -> str:
+    """Write a key as TOML does, in quotes where it must."""
+    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+
+
+def as_written(value: Any) -> Any:
+    """Return ``value`` in the types of the file: what structuring it again makes the same value of."""
+    return _WRITER.unstructure(value)
+
+
 def shown(raw: object) -> str:
     """Write a value as the file does; tables and arrays in a word."""
     if isinstance(raw, str):
@@ -221,8 +239,8 @@ def _default(attribute: attrs.Attribute[Any], draft: object) -> Any:
 def _set(draft: object, attribute: attrs.Attribute[Any], raw: Any) -> None:
     convert: Any = attribute.converter
     if isinstance(convert, attrs.Converter):
-        extras = [draft] * convert.takes_self + [attribute] * convert.takes_field
-        raw = convert.converter(raw, *extras)
+        custom: Any = convert
+        raw = custom.converter(raw, *[draft] * custom.takes_self, *[attribute] * custom.takes_field)
     elif convert is not None:
         raw = convert(raw)
     object.__setattr__(draft, attribute.name, raw)
@@ -269,11 +287,10 @@ def _switch(raw: object) -> bool:
 
 
 def _time_of_day(raw: object) -> time:
-    if isinstance(raw, time):
-        return raw
-    if not isinstance(raw, str) or not _CLOCK.fullmatch(raw):
+    text = raw.isoformat() if isinstance(raw, time) else raw
+    if not isinstance(text, str) or not _CLOCK.fullmatch(text):
         raise ValueError(f'must be a time of day, not {shown(raw)}; write "17:00"')
-    return time.fromisoformat(raw)
+    return time.fromisoformat(text)
 
 
 def _zone(raw: object) -> ZoneInfo:
@@ -304,6 +321,18 @@ def _path(raw: object) -> Path:
     except RuntimeError:
         raise ValueError(f"names a home folder that cannot be found: {shown(name)}; write it out") from None
 
+
+def _writer() -> Converter:
+    writer = Converter(use_alias=True)
+    writer.register_unstructure_hook(Decimal, lambda amount: f"{amount:f}")
+    writer.register_unstructure_hook(time, lambda at: at.isoformat("seconds" if at.second else "minutes"))
+    writer.register_unstructure_hook(timedelta, lambda duration: int(duration.total_seconds()))
+    writer.register_unstructure_hook(ZoneInfo, str)
+    writer.register_unstructure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, Path), str)
+    return writer
+
+
+_WRITER = _writer()
 
 _SCALARS: Mapping[Any, Callable[[object], Any]] = {
     int: _whole,

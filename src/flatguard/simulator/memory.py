@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from attrs import frozen
@@ -60,7 +62,9 @@ class InMemoryGateway:
     def dial(self) -> trio.abc.HalfCloseableStream:
         """Open a connection and return the client's end; plain HTTP/1.1 and WebSocket, whatever the host."""
         client, server = memory_stream_pair()
-        self.nursery.start_soon(serve_connection, self.gateway.app, _MemoryStream(server))
+        # HTTP clients judge the age of an idle connection by the real clock, so here none is ever too old
+        serve = partial(serve_connection, keep_alive_s=math.inf)
+        self.nursery.start_soon(serve, self.gateway.app, _MemoryStream(server))
         return _MemoryStream(client)
 
 

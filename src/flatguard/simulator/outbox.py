@@ -59,6 +59,7 @@ class Outbox:
     _user_lag: _Lag = field(init=False)
     _market_lag: _Lag = field(init=False)
     _queue: list[tuple[datetime, int, Event]] = field(factory=list)
+    _told: dict[tuple[str, int, int | str], datetime] = field(factory=dict)
     _count: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -66,11 +67,15 @@ class Outbox:
         self._market_lag = _Lag(random.Random(self.rng.random()), self.options.hub_lag_ms)
 
     def tell_user(self, name: str, account_id: int, action: int, row: Row, at: datetime) -> None:
-        """Queue an event of the user hub that happens at ``at``; neighbours may change places."""
+        """Queue an event of the user hub that happens at ``at``.
+
+        Neighbours may change places, but not if they are about the same order, position, trade or account.
+        """
         half = self.options.swap_within_ms / 2
-        swap = milliseconds(self.rng.uniform(-half, half))
-        event = Event(name, account_id, ({"action": action, "data": row},))
-        self._post(event, at, at + self._user_lag.at(at) + swap)
+        send_at = at + self._user_lag.at(at) + milliseconds(self.rng.uniform(-half, half))
+        about = (name, account_id, row["contractId"] if name == "GatewayUserPosition" else row["id"])
+        send_at = self._told[about] = max(send_at, self._told.get(about, send_at))
+        self._post(Event(name, account_id, ({"action": action, "data": row},)), at, send_at)
 
     def tell_market(self, name: str, contract_id: str, body: object, at: datetime, *, first: object = None) -> None:
         """Queue an event of the market hub."""

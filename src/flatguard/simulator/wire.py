@@ -23,23 +23,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 TEAR = "flatguard.tear"
 """Key of the ASGI scope: an async function that cuts the connection, without a farewell."""
 
-_DAYS = 24 * 3600.0
-
 Tear = Callable[[], Awaitable[None]]
 
 
-def _config() -> Config:
+KESTREL_KEEP_ALIVE_S = 130.0
+
+
+def _config(keep_alive_s: float) -> Config:
     config = Config()
     config.include_date_header = False  # the broker's clock says the date
     config.include_server_header = False
-    config.keep_alive_timeout = 130  # Kestrel's
+    config.keep_alive_timeout = keep_alive_s
     config.keep_alive_max_requests = 1_000_000
     config.errorlog = logging.getLogger("flatguard.simulator")
     return config
 
 
-async def serve_connection(app: ASGIApp, stream: trio.abc.Stream) -> None:
-    """Serve ``app`` on one connection until it ends; a cancel closes the stream."""
+async def serve_connection(
+    app: ASGIApp, stream: trio.abc.Stream, *, keep_alive_s: float = KESTREL_KEEP_ALIVE_S
+) -> None:
+    """Serve ``app`` on one connection until it ends or has been idle for ``keep_alive_s``.
+
+    A cancel closes the stream.
+    """
 
     async def tear() -> None:
         connection = getattr(stream, "socket", None)
@@ -53,7 +59,7 @@ async def serve_connection(app: ASGIApp, stream: trio.abc.Stream) -> None:
 
     server = TCPServer(
         ASGIWrapper(cast(Any, torn_app)),
-        _config(),
+        _config(keep_alive_s),
         WorkerContext(None),
         ConnectionState({}),
         cast(Any, stream),

@@ -1,0 +1,101 @@
+"""How the house is checked: ``nox`` runs everything that has to hold before a change lands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+VERSIONS = nox.project.python_versions(PROJECT)
+OLDEST = VERSIONS[0]
+TEST = PROJECT["dependency-groups"]["test"]
+LINT = PROJECT["dependency-groups"]["lint"]
+
+nox.needs_version = ">=2025.10"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "tests", "coverage", "wheel"]
+
+
+def _interpreter(version: str) -> str | None:
+    """Return a Python of ``version`` that really runs; a version manager's stand-in may exist and not."""
+    name = f"python{version}"
+    managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    places = [name, *map(str, sorted(managed.glob(f"{version}.*/bin/python{version}")))]
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        places.insert(0, sys.executable)
+    for place in places:
+        try:
+            found = subprocess.run([place, "--version"], capture_output=True, check=False, text=True)
+        except OSError:
+            continue
+        if found.returncode == 0 and version in found.stdout:
+            return place
+    return None
+
+
+HERE = [place for version in VERSIONS if (place := _interpreter(version)) is not None]
+
+
+@nox.session(python=False)
+def versions(session: nox.Session) -> None:
+    """Say which of the supported Pythons this machine has."""
+    for version in VERSIONS:
+        session.log(f"Python {version}: {_interpreter(version) or 'not on this machine'}")
+
+
+@nox.session(python=HERE[0])
+def lint(session: nox.Session) -> None:
+    """Style, types, structured concurrency, and the direction of imports."""
+    session.install(".", *LINT)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("flake8", "src")
+    session.run("mypy")
+    session.run("lint-imports", env={"PYTHONPATH": "src"})
+
+
+@nox.session(python=HERE)
+def tests(session: nox.Session) -> None:
+    """All tests; on the oldest Python with branch coverage."""
+    session.install("-e", ".", *TEST)
+    arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
+    if session.python == HERE[0] and not session.posargs:
+        session.run("coverage", "erase")
+        session.run("pytest", "--cov", "--cov-report=", *arguments)
+    else:
+        session.run("pytest", *arguments)
+
+
+@nox.session(python=HERE[0])
+def coverage(session: nox.Session) -> None:
+    """The whole above 95 %, the pure rooms and the plan of enforcement complete."""
+    session.install("coverage[toml]")
+    session.run("coverage", "report", "--fail-under=95")
+    pure = "*/flatguard/model/*,*/flatguard/ledger/*,*/flatguard/rules/*,*/flatguard/enforcement/[np]*"
+    session.run("coverage", "report", "--fail-under=100", f"--include={pure}")
+
+
+@nox.session(python=HERE[0])
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it into an environment of its own, and start it from elsewhere."""
+    session.install("build")
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), silent=True)
+    built = max(folder.glob("*.whl"), key=os.path.getmtime)
+    session.install("--force-reinstall", str(built))
+    with session.chdir(folder):
+        session.run("flatguard", "--version")
+        session.run("flatguard", "config", "init", "--config", "config.toml", "--force")
+        session.run("flatguard", "config", "check", "--config", "config.toml")
+        session.run("flatguard", "demo", "--json", silent=True)
+
+
+@nox.session(python=HERE[0])
+def bench(session: nox.Session) -> None:
+    """Report how fast it is, as ratios within this run."""
+    session.install("-e", ".")
+    session.run("python", "benchmarks/breach_to_request.py", *session.posargs)

@@ -1,0 +1,394 @@
+"""One event after another into an account: nothing is lost, nothing counts twice, whatever the order."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes.desk import ACCOUNT, EP, MNQ, RTY, account_row, chicago, contract, exposure, order, position, record, trade
+from flatguard.ledger.apply import apply
+from flatguard.ledger.pnl import realize
+from flatguard.ledger.trading_day import trading_day
+from flatguard.model.account import AccountState, Link, Terms
+from flatguard.model.events import (
+    AccountChanged,
+    ClockReached,
+    ClosesRefused,
+    ContractLearned,
+    Event,
+    EventSetAside,
+    Hub,
+    LinkDown,
+    LinkUp,
+    OrderChanged,
+    PositionChanged,
+    QuoteMoved,
+    ReadingFailed,
+    TradeMade,
+)
+from flatguard.model.ids import ContractId
+from flatguard.model.trading import Contract, OrderStatus, Quote, Trade
+
+NOON = chicago("2025-01-15 12:00")
+SECOND = timedelta(seconds=1)
+
+
+def after(*events: Event, state: AccountState | None = None) -> AccountState:
+    state = state or AccountState(ACCOUNT)
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def told(*rows: Trade, at: datetime = NOON) -> list[Event]:
+    return [TradeMade(at, row) for row in rows]
+
+
+# trades
+
+
+def test_a_fill_told_again_counts_once() -> None:
+    row = trade(7, NOON, -450, fees=1)
+    assert after(*told(row, row)).realized == after(*told(row)).realized
+
+
+def test_the_opening_fill_told_again_when_its_position_closes_changes_nothing() -> None:
+    """The hub pushes it again beside the closing one, before or after it, its price written with one more digit."""
+    opening, closing = trade(1, NOON - SECOND, None, fees="5.55"), trade(2, NOON, "532.5", fees="5.55")
+    again = evolve(opening, price=Decimal("21000.0"))
+    once = after(*told(opening, closing)).realized
+    assert after(*told(opening, closing, again)).realized == once
+    assert after(*told(opening, again, closing)).realized == once
+    assert once.fills == 2
+
+
+def test_a_cost_once_seen_is_not_undone_by_a_row_that_lacks_it() -> None:
+    hub = trade(1, NOON, 10, fees="0.36", commissions="0.25")
+    rest = trade(1, NOON, None, fees=0, commissions=None)
+    for events in ([*told(hub), record(NOON, [rest])], [record(NOON, [rest]), *told(hub)]):
+        day = after(*events).realized
+        assert (day.gross, day.fees, day.commissions) == (Decimal(10), Decimal("0.36"), Decimal("0.25"))
+
+
+def test_of_two_costs_told_for_one_fill_the_dearer_counts() -> None:
+    rows = [trade(1, NOON, 10, commissions="0.25"), trade(1, NOON, 10, commissions="0.50")]
+    assert after(*told(*rows)).realized.commissions == Decimal("0.50")
+    assert after(*told(*reversed(rows))).realized.commissions == Decimal("0.50")
+
+
+def test_a_fill_told_again_with_a_later_time_stays_in_its_day() -> None:
+    row = trade(1, chicago("2025-01-15 16:50"), -450)
+    evening = chicago("2025-01-15 18:00")
+    state = after(*told(row), *told(evolve(row, made_at=evening), at=evening))
+    assert state.realized.net == 0
+
+
+def test_a_fill_busted_later_is_taken_off_again() -> None:
+    row = trade(1, NOON, -450, fees=1)
+    state = after(*told(row, evolve(row, voided=True), row))
+    assert (state.realized.net, state.realized.fills) == (Decimal(0), 0)
+
+
+def test_a_fill_that_arrives_busted_does_not_count() -> None:
+    assert after(*told(trade(1, NOON, -450, voided=True))).realized.fills == 0
+
+
+def test_a_fill_told_late_takes_its_place_among_the_others() -> None:
+    """The day's low is that of the fills in the order in which they were made, not in which they were told."""
+    loss, win = trade(1, NOON - SECOND, -500), trade(2, NOON, 300)
+    assert after(*told(win, loss)).realized.low_net == -500
+
+
+def test_fills_of_one_moment_are_taken_in_the_order_of_their_ids() -> None:
+    rows = [trade(1, NOON, -500), trade(2, NOON, 300)]
+    assert after(*told(*rows)).realized == after(*told(*reversed(rows))).realized
+    assert after(*told(*rows)).realized.low_net == -500
+
+
+def test_a_contract_described_after_its_first_fill_is_charged_by_its_ticker_from_then_on() -> None:
+    """Otherwise the sum would change at whatever made the day be added up next, hours later."""
+    odd = ContractId("CON.F.US.ZZZ.U25")
+    terms = Terms(commissions={"QQ": Decimal(2)}, other_commission=Decimal(1))
+    state = after(*told(trade(1, NOON, 0, commissions=None, contract_id=odd)), state=AccountState(ACCOUNT, terms))
+    assert state.realized.commissions == 1
+    state = apply(state, ContractLearned(NOON, Contract(odd, "QQU5", Decimal(1), Decimal(1))))
+    assert state.realized.commissions == 2
+
+
+START = chicago("2025-01-14 17:00")
+# fills of the day before, of the day, of the day after
+MADE = st.integers(-3, 27).map(lambda hour: START + timedelta(hours=hour))
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> list[list[Event]]:
+    """Some fills, each told once or more, by the hub and by REST: the same events in two orders."""
+    events: list[Event] = []
+    for number in range(1, draw(st.integers(1, 6)) + 1):
+        profit = draw(st.none() | st.integers(-300, 300))
+        fees, commission = draw(st.sampled_from(["0", "0.36"])), draw(st.sampled_from(["0.25", "0.50"]))
+        hub = trade(number, draw(MADE), profit, fees=fees, commissions=commission, size=draw(st.integers(1, 3)))
+        partial = [evolve(hub, commissions=None), evolve(hub, profit_and_loss=None), evolve(hub, voided=True)]
+        rows = draw(st.lists(st.sampled_from([hub, hub, *partial]), min_size=1, max_size=4))
+        events += [TradeMade(NOON, row) if draw(st.booleans()) else record(NOON, [row]) for row in rows]
+    events.append(ContractLearned(NOON, contract(MNQ)))
+    return [events, draw(st.permutations(events))]
+
+
+@given(tellings())
+def test_any_order_of_telling_gives_the_same_day(orders: list[list[Event]]) -> None:
+    one, other = (after(*events) for events in orders)
+    assert one.realized == other.realized
+    assert one.realized == realize(one)
+
+
+@given(tellings())
+def test_any_order_of_telling_gives_the_same_next_day(orders: list[list[Event]]) -> None:
+    """A fill made after the reset, told before our clock has reached it, waits for its day."""
+    one, other = (after(*events, ClockReached(START + timedelta(hours=24))) for events in orders)
+    assert one.realized == other.realized == realize(one)
+
+
+# the day turns
+
+
+def test_the_day_turns_at_17_sharp_and_begins_at_nothing() -> None:
+    state = after(*told(trade(1, NOON, -450)))
+    assert apply(state, ClockReached(chicago("2025-01-15 16:59:59.999999"))).realized.net == -450
+    turned = apply(state, ClockReached(chicago("2025-01-15 17:00:00")))
+    assert turned.realized.net == 0
+    assert turned.today == trading_day(chicago("2025-01-15 17:00:00"), Terms())
+
+
+def test_a_fill_of_the_old_day_told_after_17_does_not_count_for_the_new_one() -> None:
+    state = after(*told(trade(1, chicago("2025-01-15 16:59:59.9"), -450), at=chicago("2025-01-15 17:00:00.1")))
+    assert state.realized.net == 0
+
+
+def test_a_fill_made_at_17_sharp_belongs_to_the_new_day() -> None:
+    row = trade(1, chicago("2025-01-15 17:00"), -50)
+    early = after(*told(row, at=chicago("2025-01-15 16:59:59.8")))
+    assert early.realized.net == 0
+    assert apply(early, ClockReached(chicago("2025-01-15 17:00"))).realized.net == -50
+
+
+def test_a_rate_that_was_told_yesterday_is_known_today() -> None:
+    state = after(*told(trade(1, NOON, commissions="0.25")))
+    next_noon = NOON + timedelta(days=1)
+    state = after(*told(trade(2, next_noon, commissions=None), at=next_noon), state=state)
+    assert state.realized.commissions == Decimal("0.25")
+
+
+def test_when_the_machines_clock_is_set_back_the_day_is_what_it_was() -> None:
+    """Set forward by a day and back again, it must not have wiped the loss."""
+    state = after(*told(trade(1, NOON, -450), trade(2, NOON + SECOND, -40)))
+    ahead = NOON + timedelta(days=1)
+    state = after(ClockReached(ahead), *told(trade(3, NOON + 2 * SECOND, -5), at=ahead), state=state)
+    assert state.realized.net == 0
+    state = apply(state, ClockReached(NOON + 3 * SECOND))
+    assert state.realized.net == -495
+
+
+def test_an_event_received_just_before_the_reset_and_judged_just_after_it_does_not_turn_the_day_back() -> None:
+    state = after(ClockReached(chicago("2025-01-15 17:00")), ClockReached(chicago("2025-01-15 16:59:59.9")))
+    assert state.today == trading_day(chicago("2025-01-15 17:00"), Terms())
+
+
+def test_fills_are_forgotten_when_they_can_no_longer_count() -> None:
+    state = after(*told(trade(1, NOON, -450)), ClockReached(NOON + timedelta(days=3)))
+    assert not state.trades
+    assert not after(*told(trade(1, NOON, -450), at=NOON + timedelta(days=3)), state=state).trades
+
+
+# positions
+
+
+def test_a_position_is_what_the_hub_said_last_and_gone_when_it_says_zero() -> None:
+    state = after(PositionChanged(NOON, position(MNQ, 2)), PositionChanged(NOON, position(EP, -1)))
+    assert {c: p.size for c, p in state.positions.items()} == {MNQ: 2, EP: -1}
+    state = apply(state, PositionChanged(NOON, position(MNQ, 0)))
+    assert list(state.positions) == [EP]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "grew"),
+    [
+        pytest.param(0, 1, True, id="opened"),
+        pytest.param(2, 3, True, id="added to"),
+        pytest.param(-2, -3, True, id="added to short"),
+        pytest.param(3, 2, False, id="reduced"),
+        pytest.param(3, 3, False, id="told again"),
+        pytest.param(3, -2, True, id="turned around"),
+        pytest.param(3, 0, False, id="closed"),
+    ],
+)
+def test_it_is_remembered_when_a_position_last_grew(before: int, now: int, grew: bool) -> None:
+    events = [PositionChanged(NOON, position(MNQ, before)), PositionChanged(NOON + SECOND, position(MNQ, now))]
+    assert (after(*events).increased_at.get(MNQ) == NOON + SECOND) == grew
+
+
+# orders
+
+
+ENDED = [OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED]
+
+
+@pytest.mark.parametrize("ended", ENDED)
+def test_an_order_that_ended_is_not_revived_by_an_older_word_of_it(ended: OrderStatus) -> None:
+    state = after(
+        OrderChanged(NOON, order(1, MNQ, status=ended)),
+        OrderChanged(NOON + SECOND, order(1, MNQ)),
+        exposure(NOON + 50 * SECOND, orders=[order(1, MNQ)]),
+    )
+    assert state.working_orders == ()
+
+
+def test_an_order_that_ended_twice_keeps_its_last_word() -> None:
+    state = after(
+        OrderChanged(NOON, order(1, MNQ, status=OrderStatus.CANCELLED)),
+        OrderChanged(NOON, order(1, MNQ, status=OrderStatus.FILLED)),
+    )
+    assert [o.status for o in state.orders.values()] == [OrderStatus.FILLED]
+
+
+def test_orders_that_ended_are_forgotten_after_a_minute() -> None:
+    state = after(
+        OrderChanged(NOON, order(1, MNQ, status=OrderStatus.FILLED)),
+        OrderChanged(NOON + 60 * SECOND, order(2, MNQ)),
+    )
+    assert set(state.orders) == {1, 2}
+    state = apply(state, OrderChanged(NOON + 61 * SECOND, order(2, MNQ)))
+    assert set(state.orders) == set(state.order_seen) == {2}
+
+
+def test_orders_of_every_status_that_may_still_fill_are_working() -> None:
+    """Bracket children are suspended until the entry fills; a status that the broker adds is none that ended."""
+    statuses = [OrderStatus(number) for number in (0, 1, 6, 7, 8, 42)]
+    events = [OrderChanged(NOON, order(number, MNQ, status=status)) for number, status in enumerate(statuses, 1)]
+    assert [o.status for o in after(*events).working_orders] == statuses
+
+
+# quotes
+
+
+def test_a_quote_keeps_the_parts_that_are_not_mentioned() -> None:
+    state = after(
+        QuoteMoved(NOON, MNQ, bid=Decimal(1)),
+        QuoteMoved(NOON + SECOND, MNQ, last=Decimal(2)),
+        QuoteMoved(NOON + 2 * SECOND, MNQ, ask=Decimal(3)),
+    )
+    expected = Quote(MNQ, Decimal(2), Decimal(1), Decimal(3), last_at=NOON + SECOND, book_at=NOON + 2 * SECOND)
+    assert state.quotes == {MNQ: expected}
+    assert expected.at == NOON + 2 * SECOND
+
+
+# the link, the account, failures
+
+
+def test_a_link_that_stays_down_has_been_down_since_it_was_lost() -> None:
+    state = after(LinkUp(NOON, Hub.USER), LinkDown(NOON + SECOND, Hub.USER, "cut"))
+    state = apply(state, LinkDown(NOON + 2 * SECOND, Hub.USER, "refused"))
+    assert state.links[Hub.USER] == Link(up=False, since=NOON + SECOND, reason="refused")
+    assert state.links[Hub.MARKET] == Link()
+
+
+def test_a_link_that_never_was_up_is_down_since_it_first_failed() -> None:
+    assert after(LinkDown(NOON, Hub.MARKET, "refused")).links[Hub.MARKET].since == NOON
+
+
+def test_a_link_that_comes_up_says_since_when() -> None:
+    assert after(LinkUp(NOON, Hub.USER)).links[Hub.USER] == Link(up=True, since=NOON, reason="")
+
+
+def test_the_account_is_what_was_told_last() -> None:
+    state = after(AccountChanged(NOON, account_row("1")), record(NOON + 5 * SECOND, account=account_row("2")))
+    assert state.account == account_row("2")
+    assert apply(state, AccountChanged(NOON, account_row("3"))).account == account_row("3")
+
+
+def test_a_record_read_while_the_hub_told_of_the_account_gives_way_to_it() -> None:
+    """Else a balance, or the leave to trade, would jump back for as long as it takes to read again."""
+    state = after(
+        AccountChanged(NOON, account_row("1", can_trade=False)),
+        record(NOON + SECOND, began=NOON - SECOND, account=account_row("2")),
+    )
+    assert state.account == account_row("1", can_trade=False)
+
+
+def test_that_the_broker_refuses_closes_holds_until_it_accepts_one() -> None:
+    state = after(ClosesRefused(NOON, ACCOUNT, "AccountRejected"))
+    assert state.closes_refused == "AccountRejected"
+    assert apply(state, ClosesRefused(NOON, ACCOUNT, None)).closes_refused is None
+
+
+def test_a_reading_that_failed_is_known_until_one_succeeds() -> None:
+    state = after(ReadingFailed(NOON, ACCOUNT, "no answer"))
+    assert state.read_failed == "no answer"
+    assert apply(state, exposure(NOON + SECOND)).read_failed is None
+
+
+def test_only_events_of_the_account_move_what_a_proof_of_flatness_waits_for() -> None:
+    state = after(OrderChanged(NOON, order(1, MNQ)))
+    assert state.last_event_at == NOON
+    for event in (exposure(NOON + SECOND), QuoteMoved(NOON + SECOND, MNQ), ClockReached(NOON + SECOND)):
+        state = apply(state, event)
+    assert state.last_event_at == NOON
+    assert after(*told(trade(1, NOON))).last_event_at == NOON
+    assert after(PositionChanged(NOON, position(MNQ, 1))).last_event_at == NOON
+
+
+def test_the_brokers_clock_never_runs_backward() -> None:
+    state = after(exposure(NOON, broker_at=NOON + SECOND), record(NOON, broker_at=NOON))
+    assert state.broker_seen == NOON + SECOND
+    assert apply(state, evolve(exposure(NOON + 9 * SECOND), broker_at=None)).broker_seen == NOON + SECOND
+
+
+# doubt: something was said that could not be understood
+
+
+ASIDE = EventSetAside(NOON, Hub.USER, "{}", "a trade lacks 'id'")
+
+
+def test_what_could_not_be_understood_puts_the_picture_in_doubt_until_all_of_it_is_read_anew() -> None:
+    state = after(ASIDE)
+    assert state.doubt == "an event could not be understood: a trade lacks 'id'"
+    state = apply(state, record(NOON + 3 * SECOND))
+    assert state.doubt is not None
+    assert apply(state, exposure(NOON + 4 * SECOND)).doubt is None
+
+
+def test_a_reading_begun_before_it_does_not_clear_a_doubt() -> None:
+    state = after(ASIDE, record(NOON + 3 * SECOND), exposure(NOON + 3 * SECOND, began=NOON - SECOND))
+    assert state.doubt is not None
+
+
+def test_a_reading_of_the_exposure_alone_does_not_clear_a_doubt() -> None:
+    """What was not understood may have been a fill, which only the record shows."""
+    assert after(record(NOON), ASIDE, exposure(NOON + 4 * SECOND)).doubt is not None
+
+
+def test_a_doubt_is_cleared_although_the_machines_clock_was_set_back_meanwhile() -> None:
+    back = NOON - timedelta(hours=1)
+    assert after(ASIDE, record(back), exposure(back)).doubt is None
+
+
+def test_what_the_market_hub_says_and_nobody_understands_casts_no_doubt_on_the_account() -> None:
+    assert after(EventSetAside(NOON, Hub.MARKET, "{}", "?")).doubt is None
+
+
+def test_an_account_is_pictured_once_both_readings_are_there() -> None:
+    assert not after(exposure(NOON)).pictured
+    assert not after(record(NOON)).pictured
+    assert after(record(NOON), exposure(NOON)).pictured
+
+
+def test_a_contract_that_was_described_is_known_by_its_name() -> None:
+    state = after(ContractLearned(NOON, contract(EP)))
+    assert (state.label(EP), state.ticker(EP)) == ("ESU5", "ES")
+    assert (state.label(RTY), state.ticker(RTY)) == (RTY, "RTY")
+    assert AccountState(ACCOUNT).ticker(EP) == "ES"

@@ -1,0 +1,125 @@
+"""What a reading by REST may change: not what the hub, or a newer reading, knows better."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
+from flatguard.ledger.apply import apply
+from flatguard.model.account import AccountState
+from flatguard.model.events import Event, OrderChanged, PositionChanged
+from flatguard.model.trading import OrderStatus
+
+NOON = chicago("2025-01-15 12:00")
+LAG = timedelta(seconds=1.5)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def after(*events: Event) -> AccountState:
+    state = AccountState(ACCOUNT)
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def sizes(state: AccountState) -> dict[str, int]:
+    return {contract_id: row.size for contract_id, row in state.positions.items()}
+
+
+def test_a_reading_replaces_what_it_shows_otherwise_and_drops_what_it_does_not_show() -> None:
+    state = after(
+        PositionChanged(NOON, position(MNQ, 2)),
+        PositionChanged(NOON, position(EP, 1)),
+        OrderChanged(NOON, order(1, MNQ)),
+        exposure(NOON + seconds(5), [position(MNQ, 3)], [order(2, MNQ)]),
+    )
+    assert sizes(state) == {MNQ: 3}
+    assert [o.id for o in state.working_orders] == [2]
+
+
+@pytest.mark.parametrize(
+    ("began", "size"),
+    [
+        pytest.param(NOON - seconds(1), 2, id="begun before"),
+        pytest.param(NOON + seconds(1), 2, id="begun after, but lists lag by up to a second"),
+        pytest.param(NOON + LAG, 5, id="begun late enough to know"),
+    ],
+)
+def test_the_hubs_word_holds_against_a_reading_begun_before_it_or_just_after_it(began: object, size: int) -> None:
+    reading = exposure(NOON + seconds(3), [position(MNQ, 5)], [order(1, MNQ, size=5)], began=began)
+    state = after(PositionChanged(NOON, position(MNQ, 2)), OrderChanged(NOON, order(1, MNQ, size=2)), reading)
+    assert sizes(state) == {MNQ: size}
+    assert [o.size for o in state.working_orders] == [size]
+
+
+def test_what_the_hub_said_is_gone_is_not_brought_back_by_an_older_reading() -> None:
+    reading = exposure(NOON + seconds(2), [position(MNQ, 2)], [order(1, MNQ)], began=NOON - seconds(1))
+    state = after(
+        PositionChanged(NOON, position(MNQ, 0)), OrderChanged(NOON, order(1, MNQ, status=OrderStatus.FILLED)), reading
+    )
+    assert not state.positions
+    assert not state.working_orders
+
+
+def test_what_the_hub_just_opened_is_not_taken_away_by_a_reading_that_lags() -> None:
+    state = after(
+        PositionChanged(NOON, position(MNQ, 2)), OrderChanged(NOON, order(1, MNQ)), exposure(NOON + seconds(1))
+    )
+    assert sizes(state) == {MNQ: 2}
+    assert len(state.working_orders) == 1
+
+
+def test_a_reading_begun_earlier_but_answered_later_than_another_changes_nothing() -> None:
+    """Two tasks read one account; a partial close must not go by the answer of the slower."""
+    newer = exposure(NOON + seconds(12), [position(MNQ, 2)], [order(2, MNQ)], began=NOON + seconds(11))
+    older = exposure(NOON + seconds(14), [position(MNQ, 3)], [order(1, MNQ)], began=NOON + seconds(10))
+    state = after(newer, older)
+    assert sizes(state) == {MNQ: 2}
+    assert [o.id for o in state.working_orders] == [2]
+    assert state.exposure_at == NOON + seconds(11)
+    assert state.broker_seen == NOON + seconds(14)
+
+
+def test_after_the_machines_clock_was_set_back_readings_are_believed_at_once() -> None:
+    """Stamps from before the correction lie in the future; they must not outrank the broker for an hour."""
+    back = NOON - timedelta(hours=1)
+    state = after(
+        PositionChanged(NOON, position(MNQ, 2)),
+        OrderChanged(NOON, order(1, MNQ)),
+        exposure(NOON, [position(EP, 1)]),
+        exposure(back, [position(EP, 4)]),
+    )
+    assert sizes(state) == {EP: 4}
+    assert not state.working_orders
+    assert state.exposure_at == back
+
+
+def test_a_row_of_size_zero_is_no_position() -> None:
+    assert not after(exposure(NOON, [position(MNQ, 0)])).positions
+
+
+def test_a_position_first_seen_in_a_reading_grew_when_the_broker_opened_it() -> None:
+    opened = NOON - timedelta(hours=2)
+    assert after(exposure(NOON, [position(MNQ, 2, opened=opened)])).increased_at == {MNQ: opened}
+
+
+@pytest.mark.parametrize(
+    ("size", "grew"),
+    [
+        pytest.param(3, True, id="added to"),
+        pytest.param(-1, True, id="turned around"),
+        pytest.param(1, False, id="reduced"),
+        pytest.param(2, False, id="the same"),
+    ],
+)
+def test_a_position_that_a_reading_shows_larger_grew_by_then(size: int, grew: bool) -> None:
+    began = NOON + seconds(5)
+    state = after(
+        PositionChanged(NOON, position(MNQ, 2)), exposure(NOON + seconds(6), [position(MNQ, size)], began=began)
+    )
+    assert state.increased_at == {MNQ: began if grew else NOON}

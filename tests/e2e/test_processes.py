@@ -331,7 +331,6 @@ def test_a_second_guard_of_the_same_account_is_refused_whatever_its_journal(desk
     assert third.stop() == 0
 
 
-@pytest.mark.xfail(reason="a run that is refused leaves no word that it ended")
 def test_a_wrong_key_ends_it_with_one_line_and_a_sound_journal(desk: Desk) -> None:
     simulator = desk.simulator()
     desk.write_config(simulator.ready, REDUCE_TO_2)
@@ -411,7 +410,6 @@ balance = "50000"
 """
 
 
-@pytest.mark.xfail(reason="the lock for a damaged journal does not outlive a kill")
 def test_a_damaged_journal_is_set_aside_and_its_account_locked(desk: Desk) -> None:
     simulator = desk.simulator()
     desk.write_config(simulator.ready, REDUCE_TO_2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -189,17 +189,23 @@ class Standings:
         }
 
 
-def link_facts(state: AccountState, *, rest_ok: bool) -> str:
-    """Return the state of the links as JSON text: ``up``, or ``down`` and why."""
+def link_facts(states: Iterable[AccountState]) -> str:
+    """Return the state of the links of one login as JSON text: ``up``, or ``down`` and why."""
+    known = tuple(states)
     return json.dumps(
-        {
-            "user_hub": _link(state, Hub.USER),
-            "market_hub": _link(state, Hub.MARKET),
-            "rest": "up" if rest_ok else f"down: {state.read_failed}",
-        }
+        {"user_hub": _link(known, Hub.USER), "market_hub": _link(known, Hub.MARKET), "rest": _rest(known)}
     )
 
 
-def _link(state: AccountState, hub: Hub) -> str:
-    link = state.links[hub]
-    return "up" if link.up else f"down: {link.reason}"
+def _link(states: Iterable[AccountState], hub: Hub) -> str:
+    return next((f"down: {s.links[hub].reason}" for s in states if not s.links[hub].up), "up")
+
+
+def _rest(states: Iterable[AccountState]) -> str:
+    """REST is up once every account has been read, and while none has failed since."""
+    for state in states:
+        if state.read_failed is not None:
+            return f"down: {state.read_failed}"
+        if state.exposure_at is None:
+            return "down: not read yet"
+    return "up"

@@ -17,7 +17,7 @@ from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
 from flatguard.model.events import ClockReached, Event
 from flatguard.rules._book import Judgement, RuleBook, RuleFailed
-from flatguard.rules._rule import Finding, Rule
+from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
@@ -357,3 +357,23 @@ def test_two_breaches_of_one_contract_are_both_told() -> None:
         "max_contracts": (ReduceTo(RTY, 1),),
         "max_contracts_per_instrument": (CloseContract(RTY),),
     }
+
+
+class Mute(Rule):
+    """A rule whose every answer but the judgement is an error."""
+
+    def judge(self, state: AccountState, event: Event) -> Finding | None:
+        return None
+
+    def blind(self, state: AccountState, at: datetime) -> str | None:
+        raise LookupError("no eyes")
+
+    def measure(self, state: AccountState, at: datetime) -> Measure | None:
+        raise LookupError("no ruler")
+
+
+def test_a_rule_that_cannot_say_whether_it_sees_counts_as_blind_and_hides_no_other_rules_figures() -> None:
+    book = RuleBook({"mute": Mute(), "max_contracts": MaxContracts(limit=2)})
+    state = Desk({}).state
+    assert book.blind(state, Desk({}).now) == "mute: LookupError: no eyes"
+    assert list(book.measures(state, Desk({}).now)) == ["max_contracts"]

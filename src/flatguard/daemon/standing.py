@@ -68,11 +68,10 @@ def _blind(state: AccountState, book: RuleBook, at: datetime, old_after: timedel
         )
     if state.doubt is not None:
         return state.doubt
-    for name, rule in book.rules.items():
-        reason = rule.blind(state, at)
-        if reason is not None:
-            return f"{name}: {reason}"
-    return None
+    if state.clock_ahead:
+        side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
+        return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
+    return book.blind(state, at)
 
 
 def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object]:
@@ -94,8 +93,7 @@ def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object
         "working_orders": [_order(state, order) for order in state.working_orders],
         "limits": [
             {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
-            for name, rule in book.rules.items()
-            if (measure := rule.measure(state, at)) is not None
+            for name, measure in book.measures(state, at).items()
         ],
         "lockouts": [
             {

@@ -18,7 +18,7 @@ from flatguard.model.decisions import Breach, Flatten
 from flatguard.model.events import Event
 from flatguard.model.lockouts import Lockout, combine
 from flatguard.rules import _lockout
-from flatguard.rules._rule import Finding, Rule, breach_of, moment_of
+from flatguard.rules._rule import Finding, Measure, Rule, breach_of, moment_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,6 +90,19 @@ class RuleBook:
         if locked is not None:
             breaches[_lockout.NAME] = locked
         return breaches, failed
+
+    def blind(self, state: AccountState, at: datetime) -> str | None:
+        """Return why a rule cannot judge at ``at``, the first by name; None while all can."""
+        for name, rule in sorted(self.rules.items()):
+            reason, error = _asked(rule.blind, state, at)
+            if reason is not None or error is not None:
+                return f"{name}: {reason or error}"
+        return None
+
+    def measures(self, state: AccountState, at: datetime) -> Mapping[str, Measure]:
+        """Return where the account stands against each rule that has something to show."""
+        answers = {name: _asked(rule.measure, state, at)[0] for name, rule in sorted(self.rules.items())}
+        return {name: measure for name, measure in answers.items() if measure is not None}
 
     def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
         """Return the next moment later than ``after`` at which something must be judged though nothing happens.

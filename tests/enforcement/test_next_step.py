@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago, order, position
 
 from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Side
+from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago, order, position
 
 CONTRACTS = st.sampled_from([MNQ, EP, RTY])
 WORKING = [OrderStatus(number) for number in (0, 1, 6, 7, 8, 42)]

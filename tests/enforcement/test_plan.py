@@ -7,10 +7,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago
 
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo
+from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago
 
 NOON = chicago("2025-01-15 12:00")
 

@@ -9,20 +9,6 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import (
-    ACCOUNT,
-    EP,
-    MNQ,
-    RTY,
-    account_row,
-    chicago,
-    contract,
-    exposure,
-    order,
-    position,
-    record,
-    trade,
-)
 
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
@@ -46,6 +32,20 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract, OrderStatus, Quote, Trade
+from tests.fakes.desk import (
+    ACCOUNT,
+    EP,
+    MNQ,
+    RTY,
+    account_row,
+    chicago,
+    contract,
+    exposure,
+    order,
+    position,
+    record,
+    trade,
+)
 
 NOON = chicago("2025-01-15 12:00")
 SECOND = timedelta(seconds=1)

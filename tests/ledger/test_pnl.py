@@ -8,7 +8,6 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
 
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import OpenProfit, commission_of, first_fill_at_or_below, mark_price, profit_at, unrealized
@@ -16,6 +15,7 @@ from flatguard.model.account import AccountState, Terms
 from flatguard.model.events import ContractLearned, PositionChanged, QuoteMoved, TradeMade
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Quote, Trade
+from tests.fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
 
 NOW = chicago("2025-01-15 10:00")
 FRESH = NOW - timedelta(seconds=10)

@@ -11,7 +11,6 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import EP, MNQ, RTY, Desk, chicago, exposure, order, position, trade
 
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
@@ -21,6 +20,7 @@ from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from tests.fakes.desk import EP, MNQ, RTY, Desk, chicago, exposure, order, position, trade
 
 OPENING = chicago("2025-01-15 17:00")
 RULES: dict[str, Rule] = {

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
 
 from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import ContractLearned, PositionChanged
@@ -17,6 +16,7 @@ from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract
 from flatguard.rules._rule import Measure
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
+from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
 
 NAME = "daily_realized_loss"
 LIMIT = Decimal(500)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.desk import EP, ES, MES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, position
 
 from flatguard.enforcement.next_step import Held, PartialClose, next_steps
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo
 from flatguard.model.ids import ContractId
 from flatguard.rules.max_contracts import MaxContracts
+from tests.fakes.desk import EP, ES, MES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, position
 
 NAME = "max_contracts"
 COUNT_TYPES = ("net", "net_signed", "gross")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.fakes.system import System, open_system
 
 from flatguard.model.events import Hub
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.simulator.options import Options
+from tests.fakes.system import System, open_system
 
 REDUCE_TO_2 = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 LOSS_500 = {"daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(500))}
@@ -213,3 +213,15 @@ async def test_shadow_judges_and_records_and_sends_nothing(tmp_path: Path, autoj
         assert system.held("MNQ") == 5
         assert not system.requests("/api/Position/partialCloseContract")
         assert system.stories()[0].steps == ()
+
+
+async def test_a_contract_whose_first_quote_was_lost_gets_its_price_by_subscribing_anew(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_system(tmp_path, LOSS_500) as system:
+        await system.until_protected()
+        await system.price("MNQ", 25000)
+        await system.fault("drop_event", target="GatewayQuote", count=1)
+        await system.order("MNQ", 1)
+        await system.until(lambda: system.state.quotes and all(q.bid for q in system.state.quotes.values()), 8)
+        assert system.protection == "PROTECTED"

@@ -32,6 +32,7 @@ from flatguard.model.ids import AccountId, ContractId
 from flatguard.rules._book import RuleBook
 
 Batch = tuple[Event, ...]
+Watch = Callable[[frozenset[ContractId], frozenset[ContractId]], None]
 
 LONGEST_SLEEP_S = 300.0  # the wall clock can be corrected and a laptop can sleep: look again, the moment still decides
 CHECKPOINT_EVERY = 2_000
@@ -42,7 +43,7 @@ class Pipeline:
     """The one task that folds and judges.
 
     ``on_failure`` hears of rules that raised and of events that did not fold; ``watch`` of the contracts whose quotes
-    are needed.
+    are needed, and of those among them that have no price yet.
     """
 
     books: Mapping[AccountId, RuleBook]
@@ -50,7 +51,7 @@ class Pipeline:
     clock: WallClock
     note: Callable[[Entry], None]
     on_failure: Callable[[AccountId, str], None] = field(default=lambda account_id, what: None)
-    watch: Callable[[frozenset[ContractId]], None] = field(default=lambda contracts: None)
+    watch: Watch = field(default=lambda contracts, unpriced: None)
     failing: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
     _judged_at: dict[AccountId, datetime] = field(factory=dict)
     _since_checkpoint: int = 0
@@ -78,8 +79,13 @@ class Pipeline:
                             await told.send(message)
                         if account_of(event) is not None:
                             self.board.ring(account_id)
-                self.watch(frozenset().union(*(contracts_of(state) for state in self.board.states.values())))
+                self._watch()
         self.checkpoint()
+
+    def _watch(self) -> None:
+        states = self.board.states.values()
+        wanted = frozenset().union(*(contracts_of(state) for state in states))
+        self.watch(wanted, frozenset(c for c in wanted if any(_lacks_price(state, c) for state in states)))
 
     def checkpoint(self) -> None:
         """Write down where every account stands, so that the next start has little tape to fold."""
@@ -150,6 +156,11 @@ def _follows(state: AccountState, contract_id: ContractId) -> bool:
     Quotes are sparse, so one who only begins to listen when he holds something has no price for a while.
     """
     return contract_id in contracts_of(state) or contract_id in state.quotes or contract_id in state.seen
+
+
+def _lacks_price(state: AccountState, contract_id: ContractId) -> bool:
+    quote = state.quotes.get(contract_id)
+    return contract_id in state.positions and (quote is None or quote.at is None)
 
 
 def merged(batch: Iterable[Event]) -> list[Event]:

@@ -127,14 +127,16 @@ class System:
 
     # the trader and the market
 
-    async def order(self, ticker: str, size: int, *, limit: object = None, stop: object = None) -> int:
+    async def order(
+        self, ticker: str, size: int, *, limit: object = None, stop: object = None, account: AccountId | None = None
+    ) -> int:
         """Place an order as the trader's own hand does: positive sizes buy, negative sell. Returns its id."""
         contract = find_contract(ticker)
         assert contract is not None
         kind = 1 if limit is not None else 4 if stop is not None else 2
         answer = await self.rest.sim(
             "orders",
-            accountId=self.account_id,
+            accountId=self.account_id if account is None else account,
             contractId=contract.id,
             type=kind,
             side=0 if size > 0 else 1,
@@ -211,6 +213,7 @@ async def open_system(
     seed: int = 1,
     mode: Any = "enforce",
     start: datetime = WEDNESDAY_MORNING,
+    accounts: int = 1,
 ) -> AsyncIterator[System]:
     """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself."""
     double = Double(seed=seed, start=start, options=options if options is not None else Options.calm())
@@ -227,7 +230,9 @@ async def open_system(
         trading_day=TradingDaySettings(),
         commissions={"MNQ": Decimal("0.25"), "MES": Decimal("0.25")},
         other_commission=Decimal("0.50"),
-        accounts=(AccountSettings(id=AccountId(user.accounts[0].id), mode=mode, rules=rules),),
+        accounts=tuple(
+            AccountSettings(id=AccountId(account.id), mode=mode, rules=rules) for account in user.accounts[:accounts]
+        ),
     )
     failure: BaseException | None = None
     async with open_in_memory(double) as gateway, http_over(gateway.dial) as http, trio.open_nursery() as nursery:

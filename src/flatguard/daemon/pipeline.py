@@ -41,8 +41,8 @@ CHECKPOINT_EVERY = 2_000
 class Pipeline:
     """The one task that folds and judges.
 
-    ``on_failure`` hears of rules that raised and of events that did not fold; ``watch`` of the contracts whose quotes
-    are needed.
+    ``on_failure`` hears of rules that raised, once of each, and of events that did not fold; ``watch`` of the contracts
+    whose quotes are needed.
     """
 
     books: Mapping[AccountId, RuleBook]
@@ -51,7 +51,9 @@ class Pipeline:
     note: Callable[[Entry], None]
     on_failure: Callable[[AccountId, str], None] = field(default=lambda account_id, what: None)
     watch: Callable[[frozenset[ContractId]], None] = field(default=lambda contracts: None)
-    failing: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _failed: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _momentless: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _told_of: set[tuple[AccountId, str]] = field(factory=set)
     _judged_at: dict[AccountId, datetime] = field(factory=dict)
     _since_checkpoint: int = 0
 
@@ -87,6 +89,16 @@ class Pipeline:
         for state in self.board.states.values():
             self.note(Checkpoint(state))
 
+    def failing(self, account_id: AccountId) -> tuple[tuple[str, str], ...]:
+        """Return the rules of the account that raised when they were last asked, each with its error."""
+        return self._failed.get(account_id, ()) + self._momentless.get(account_id, ())
+
+    def _tell_of(self, account_id: AccountId, failed: tuple[tuple[str, str], ...]) -> None:
+        for rule, what in failed:
+            if (account_id, rule) not in self._told_of:
+                self._told_of.add((account_id, rule))
+                self.on_failure(account_id, f"rule {rule} failed: {what}")
+
     def _judge(self, account_id: AccountId, event: Event) -> list[Told | Withdrawn]:
         before = self.board.states[account_id]
         try:
@@ -98,10 +110,8 @@ class Pipeline:
         judgement = self.books[account_id].judge(folded, event)
         after = judgement.state
         failed = tuple((failure.rule, failure.error) for failure in judgement.failed)
-        if failed != self.failing.get(account_id, ()):
-            self.failing[account_id] = failed
-            for rule, what in failed:
-                self.on_failure(account_id, f"rule {rule} failed: {what}")
+        self._failed[account_id] = failed
+        self._tell_of(account_id, failed)
         self.board.post(after)
         self._judged_at[account_id] = event.at
         locks = after.lockouts if after.lockouts != before.lockouts else None
@@ -125,8 +135,19 @@ class Pipeline:
         return tuple(self.books)
 
     def _next_moment(self, account_id: AccountId, now: datetime) -> datetime | None:
-        """Return the account's next moment later than its last event; it may have passed meanwhile."""
-        return self.books[account_id].next_moment(self.board.states[account_id], self._judged_at.get(account_id, now))
+        """Return the account's next moment later than its last event; it may have passed meanwhile.
+
+        Where a rule raises instead of naming its moment, those of lockouts and of the day remain.
+        """
+        state, after = self.board.states[account_id], self._judged_at.get(account_id, now)
+        try:
+            moment = self.books[account_id].next_moment(state, after)
+        except Exception as error:  # noqa: BLE001  one faulty rule must not end guarding; it is shown as failed
+            self._momentless[account_id] = (("(next moment)", f"{type(error).__name__}: {error}"),)
+            self._tell_of(account_id, self._momentless[account_id])
+            return RuleBook().next_moment(state, after)
+        self._momentless.pop(account_id, None)
+        return moment
 
     def _due(self, account_id: AccountId, at: datetime) -> bool:
         moment = self._next_moment(account_id, at)

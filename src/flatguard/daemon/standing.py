@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flatguard.daemon.picture import seconds_a_round
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
@@ -32,10 +32,37 @@ class Protection(StrEnum):
     NOT_PROTECTED = "NOT PROTECTED"
 
 
+@frozen
+class Answers:
+    """What the rules of an account say when asked: ``blind`` is why one cannot judge, ``failed`` which ones raised."""
+
+    limits: tuple[dict[str, object], ...] = ()
+    blind: str | None = None
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+def ask(book: RuleBook, state: AccountState, at: datetime) -> Answers:
+    """Ask every rule where the account stands, and whether it can judge. Never raises."""
+    limits: list[dict[str, object]] = []
+    blind: str | None = None
+    failed: list[tuple[str, str]] = []
+    for name, rule in book.rules.items():
+        try:
+            reason, measure = rule.blind(state, at), rule.measure(state, at)
+        except Exception as error:  # noqa: BLE001  one faulty rule must not end guarding; it is shown as failed
+            failed.append((name, f"{type(error).__name__}: {error}"))
+            continue
+        if reason is not None and blind is None:
+            blind = f"{name}: {reason}"
+        if measure is not None:
+            limits.append({"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance})
+    return Answers(tuple(limits), blind, tuple(failed))
+
+
 def protection(
     state: AccountState,
     book: RuleBook,
-    failing: tuple[tuple[str, str], ...],
+    answers: Answers,
     at: datetime,
     *,
     enforcing: bool,
@@ -44,9 +71,9 @@ def protection(
     """Return how far the account is guarded at ``at``, and why not further."""
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
-    if failing:
-        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in failing)
-    blind = _blind(state, book, at, timedelta(seconds=old_after_s))
+    if answers.failed:
+        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in answers.failed)
+    blind = _unseen(state, at, timedelta(seconds=old_after_s)) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
     if not enforcing:
@@ -59,23 +86,17 @@ def protection(
     return Protection.PROTECTED, ""
 
 
-def _blind(state: AccountState, book: RuleBook, at: datetime, old_after: timedelta) -> str | None:
+def _unseen(state: AccountState, at: datetime, old_after: timedelta) -> str | None:
+    """Return why the picture is not to be trusted. One from the future is as bad as an old one: a clock was set."""
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
-    if at - min(state.exposure_at, state.record_at) > old_after:
-        return (
-            f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
-        )
-    if state.doubt is not None:
-        return state.doubt
-    for name, rule in book.rules.items():
-        reason = rule.blind(state, at)
-        if reason is not None:
-            return f"{name}: {reason}"
-    return None
+    oldest = min(state.exposure_at, state.record_at)
+    if abs(at - oldest) > old_after:
+        return f"the gateway could not be read since {oldest:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+    return state.doubt
 
 
-def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object]:
+def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, object]:
     """Return what ``status --json`` shows of an account, beside its protection. Money and prices are text."""
     open_profit = unrealized(state, at)
     return {
@@ -92,11 +113,7 @@ def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object
         "unpriced": [state.label(contract_id) for contract_id in open_profit.unpriced],
         "positions": [_position(state, position, at) for _, position in sorted(state.positions.items())],
         "working_orders": [_order(state, order) for order in state.working_orders],
-        "limits": [
-            {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
-            for name, rule in book.rules.items()
-            if (measure := rule.measure(state, at)) is not None
-        ],
+        "limits": list(answers.limits),
         "lockouts": [
             {
                 "rule": lock.rule,
@@ -140,6 +157,7 @@ def _order(state: AccountState, order: Order) -> dict[str, object]:
 
 
 def _money(amount: Decimal) -> str:
+    amount += 0  # no minus before a zero
     return f"{amount:.2f}" if amount == round(amount, 2) else f"{amount.normalize():f}"
 
 
@@ -167,10 +185,11 @@ class Standings:
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
+        answers = ask(watchman.book, state, at)
         level, reason = protection(
             state,
             watchman.book,
-            failing,
+            evolve(answers, failed=failing + answers.failed),
             at,
             enforcing=watchman.enforcing,
             old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),
@@ -185,7 +204,7 @@ class Standings:
             "protection_since": _time(self._since[state.id][1]),
             "reason": reason,
             "durable": trouble is None,
-            **facts(state, watchman.book, at),
+            **facts(state, answers, at),
         }
 
 

@@ -372,8 +372,11 @@ class Mute(Rule):
         raise LookupError("no ruler")
 
 
-def test_a_rule_that_cannot_say_whether_it_sees_counts_as_blind_and_hides_no_other_rules_figures() -> None:
+def test_a_rule_that_raises_when_asked_is_named_and_hides_no_other_rules_figures() -> None:
     book = RuleBook({"mute": Mute(), "max_contracts": MaxContracts(limit=2)})
-    state = Desk({}).state
-    assert book.blind(state, Desk({}).now) == "mute: LookupError: no eyes"
-    assert list(book.measures(state, Desk({}).now)) == ["max_contracts"]
+    answers = book.answers(Desk({}).state, Desk({}).now)
+    assert answers.failed == (
+        RuleFailed("mute", "LookupError: no eyes"),
+        RuleFailed("mute", "LookupError: no ruler"),
+    )
+    assert list(answers.measures) == ["max_contracts"]

@@ -42,8 +42,8 @@ CHECKPOINT_EVERY = 2_000
 class Pipeline:
     """The one task that folds and judges.
 
-    ``on_failure`` hears of rules that raised and of events that did not fold; ``watch`` of the contracts whose quotes
-    are needed, and of those among them that have no price yet.
+    ``on_failure`` hears of rules that raised, once of each, and of events that did not fold; ``watch`` of the contracts
+    whose quotes are needed, and of those among them that have no price yet.
     """
 
     books: Mapping[AccountId, RuleBook]
@@ -52,7 +52,8 @@ class Pipeline:
     note: Callable[[Entry], None]
     on_failure: Callable[[AccountId, str], None] = field(default=lambda account_id, what: None)
     watch: Watch = field(default=lambda contracts, unpriced: None)
-    failing: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _failed: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _told_of: set[tuple[AccountId, str]] = field(factory=set)
     _judged_at: dict[AccountId, datetime] = field(factory=dict)
     _since_checkpoint: int = 0
 
@@ -93,6 +94,16 @@ class Pipeline:
         for state in self.board.states.values():
             self.note(Checkpoint(state))
 
+    def failing(self, account_id: AccountId) -> tuple[tuple[str, str], ...]:
+        """Return the rules of the account that raised when they were last asked, each with its error."""
+        return self._failed.get(account_id, ())
+
+    def _tell_of(self, account_id: AccountId, failed: tuple[tuple[str, str], ...]) -> None:
+        for rule, what in failed:
+            if (account_id, rule) not in self._told_of:
+                self._told_of.add((account_id, rule))
+                self.on_failure(account_id, f"rule {rule} failed: {what}")
+
     def _judge(self, account_id: AccountId, event: Event) -> list[Told | Withdrawn]:
         before = self.board.states[account_id]
         try:
@@ -104,10 +115,8 @@ class Pipeline:
         judgement = self.books[account_id].judge(folded, event)
         after = judgement.state
         failed = tuple((failure.rule, failure.error) for failure in judgement.failed)
-        if failed != self.failing.get(account_id, ()):
-            self.failing[account_id] = failed
-            for rule, what in failed:
-                self.on_failure(account_id, f"rule {rule} failed: {what}")
+        self._failed[account_id] = failed
+        self._tell_of(account_id, failed)
         self.board.post(after)
         self._judged_at[account_id] = event.at
         locks = after.lockouts if after.lockouts != before.lockouts else None

@@ -92,8 +92,7 @@ class Guard:
 
     def standing(self, account_id: AccountId) -> dict[str, object]:
         """Return where an account stands now."""
-        failing = self.pipeline.failing.get(account_id, ())
-        state = self.board.states[account_id]
+        state, failing = self.board.states[account_id], self.pipeline.failing(account_id)
         return self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flatguard.daemon.picture import seconds_a_round
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
@@ -17,7 +17,7 @@ from flatguard.model.events import Hub
 from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
-from flatguard.rules._book import RuleBook
+from flatguard.rules._book import Answers, RuleBook, RuleFailed
 
 OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
@@ -35,7 +35,7 @@ class Protection(StrEnum):
 def protection(
     state: AccountState,
     book: RuleBook,
-    failing: tuple[tuple[str, str], ...],
+    answers: Answers,
     at: datetime,
     *,
     enforcing: bool,
@@ -44,9 +44,9 @@ def protection(
     """Return how far the account is guarded at ``at``, and why not further."""
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
-    if failing:
-        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in failing)
-    blind = _blind(state, book, at, timedelta(seconds=old_after_s))
+    if answers.failed:
+        return Protection.NOT_PROTECTED, "; ".join(f"rule {f.rule} failed: {f.error}" for f in answers.failed)
+    blind = _unseen(state, at, timedelta(seconds=old_after_s)) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
     if not enforcing:
@@ -59,22 +59,20 @@ def protection(
     return Protection.PROTECTED, ""
 
 
-def _blind(state: AccountState, book: RuleBook, at: datetime, old_after: timedelta) -> str | None:
+def _unseen(state: AccountState, at: datetime, old_after: timedelta) -> str | None:
+    """Return why the picture is not to be trusted. One from the future is as bad as an old one: a clock was set."""
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
-    if at - min(state.exposure_at, state.record_at) > old_after:
-        return (
-            f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
-        )
-    if state.doubt is not None:
-        return state.doubt
+    oldest = min(state.exposure_at, state.record_at)
+    if abs(at - oldest) > old_after:
+        return f"the gateway could not be read since {oldest:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
     if state.clock_ahead:
         side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
         return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
-    return book.blind(state, at)
+    return state.doubt
 
 
-def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object]:
+def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, object]:
     """Return what ``status --json`` shows of an account, beside its protection. Money and prices are text."""
     open_profit = unrealized(state, at)
     return {
@@ -93,7 +91,7 @@ def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object
         "working_orders": [_order(state, order) for order in state.working_orders],
         "limits": [
             {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
-            for name, measure in book.measures(state, at).items()
+            for name, measure in answers.measures.items()
         ],
         "lockouts": [
             {
@@ -138,6 +136,7 @@ def _order(state: AccountState, order: Order) -> dict[str, object]:
 
 
 def _money(amount: Decimal) -> str:
+    amount += 0  # no minus before a zero
     return f"{amount:.2f}" if amount == round(amount, 2) else f"{amount.normalize():f}"
 
 
@@ -165,10 +164,11 @@ class Standings:
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
+        answers = watchman.book.answers(state, at)
         level, reason = protection(
             state,
             watchman.book,
-            failing,
+            evolve(answers, failed=(*(RuleFailed(*failure) for failure in failing), *answers.failed)),
             at,
             enforcing=watchman.enforcing,
             old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),
@@ -183,7 +183,7 @@ class Standings:
             "protection_since": _time(self._since[state.id][1]),
             "reason": reason,
             "durable": trouble is None,
-            **facts(state, watchman.book, at),
+            **facts(state, answers, at),
         }
 
 

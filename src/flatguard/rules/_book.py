@@ -49,6 +49,15 @@ class Judgement:
 
 
 @frozen
+class Answers:
+    """What the rules say when asked: where the account stands, why one cannot judge, which ones raised."""
+
+    measures: Mapping[str, Measure] = field(factory=dict)
+    blind: str | None = None
+    failed: tuple[RuleFailed, ...] = ()
+
+
+@frozen
 class RuleBook:
     """The rules of one account, by name."""
 
@@ -91,18 +100,20 @@ class RuleBook:
             breaches[_lockout.NAME] = locked
         return breaches, failed
 
-    def blind(self, state: AccountState, at: datetime) -> str | None:
-        """Return why a rule cannot judge at ``at``, the first by name; None while all can."""
+    def answers(self, state: AccountState, at: datetime) -> Answers:
+        """Ask every rule where the account stands, and whether it can judge. Never raises."""
+        measures: dict[str, Measure] = {}
+        blind: str | None = None
+        failed: list[RuleFailed] = []
         for name, rule in sorted(self.rules.items()):
             reason, error = _asked(rule.blind, state, at)
-            if reason is not None or error is not None:
-                return f"{name}: {reason or error}"
-        return None
-
-    def measures(self, state: AccountState, at: datetime) -> Mapping[str, Measure]:
-        """Return where the account stands against each rule that has something to show."""
-        answers = {name: _asked(rule.measure, state, at)[0] for name, rule in sorted(self.rules.items())}
-        return {name: measure for name, measure in answers.items() if measure is not None}
+            measure, no_measure = _asked(rule.measure, state, at)
+            failed += [RuleFailed(name, what) for what in (error, no_measure) if what is not None]
+            if reason is not None and blind is None:
+                blind = f"{name}: {reason}"
+            if measure is not None:
+                measures[name] = measure
+        return Answers(measures, blind, tuple(failed))
 
     def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
         """Return the next moment later than ``after`` at which something must be judged though nothing happens.

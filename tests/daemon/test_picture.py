@@ -112,13 +112,9 @@ class Room:
 
 
 @asynccontextmanager
-async def open_room(
-    accounts: int = 1, *, hub_up: bool = True, state: AccountState | None = None
-) -> AsyncIterator[Room]:
+async def open_room(accounts: int = 1, *, hub_up: bool = True) -> AsyncIterator[Room]:
     clock = TrioClock(MORNING)
     states = {AccountId(ACCOUNT + n): AccountState(AccountId(ACCOUNT + n)) for n in range(accounts)}
-    if state is not None:
-        states[ACCOUNT] = state
     links = {Hub.USER: Link(up=hub_up), Hub.MARKET: Link(up=True)}
     board = Board({a: evolve(s, links=links) for a, s in states.items()})
     broker: Any = Broker(clock)

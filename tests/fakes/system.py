@@ -54,6 +54,8 @@ class System:
     clock: TrioClock
     said: list[str] = field(factory=list)
     at_work: Guard | None = None
+    away: bool = False  # whether the gateway cannot be reached
+    run_sync: Callable[..., Awaitable[Any]] = inline
     _stopping: trio.Event = field(factory=trio.Event)
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _ended: trio.Event = field(factory=trio.Event)
@@ -82,15 +84,19 @@ class System:
         self.nursery.start_soon(self._run, started)
         await started.wait()
 
-    async def _run(self, started: trio.Event) -> None:
-        user = next(iter(self.double.users.values()))
-        world = World(
+    @property
+    def world(self) -> World:
+        """The world as the daemon meets it here."""
+        return World(
             clock=self.clock,
-            run_sync=inline,
+            run_sync=self.run_sync,
             random=Random(1),
             transport=self._transport,
             dial=self._dial,
         )
+
+    async def _run(self, started: trio.Event) -> None:
+        user = next(iter(self.double.users.values()))
 
         class Status:
             def started(status, value: Guard) -> None:  # noqa: N805
@@ -99,7 +105,7 @@ class System:
 
         with self._scope:
             await guard(
-                self.settings, Secret(user.api_key), self._stopping, self.said.append, world, task_status=Status()
+                self.settings, Secret(user.api_key), self._stopping, self.said.append, self.world, task_status=Status()
             )
         self._ended.set()
 
@@ -118,11 +124,18 @@ class System:
     def _transport(self) -> httpx.AsyncBaseTransport:
         transport = httpx.AsyncHTTPTransport()
         transport._pool = httpcore.AsyncConnectionPool(
-            network_backend=DialBackend(self.gateway.dial), max_connections=16, max_keepalive_connections=16
+            network_backend=DialBackend(self._connect), max_connections=16, max_keepalive_connections=16
         )
         return transport
 
     async def _dial(self, _url: str) -> trio.abc.Stream:
+        if self.away:
+            raise OSError("no route to the gateway")
+        return self.gateway.dial()
+
+    def _connect(self) -> trio.abc.HalfCloseableStream:
+        if self.away:
+            raise httpcore.ConnectError("no route to the gateway")
         return self.gateway.dial()
 
     # the trader and the market
@@ -214,8 +227,12 @@ async def open_system(
     mode: Any = "enforce",
     start: datetime = WEDNESDAY_MORNING,
     accounts: int = 1,
+    started: bool = True,
 ) -> AsyncIterator[System]:
-    """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself."""
+    """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself.
+
+    The daemon guards the first ``accounts`` of the login, all by the same rules; without ``started`` it is not started.
+    """
     double = Double(seed=seed, start=start, options=options if options is not None else Options.calm())
     user = next(iter(double.users.values()))
     settings = Settings(
@@ -244,7 +261,8 @@ async def open_system(
             nursery=nursery,
             clock=TrioClock(start),
         )
-        await system.start()
+        if started:
+            await system.start()
         try:
             yield system
         except Exception as error:  # noqa: BLE001  raised again below, without the groups around it

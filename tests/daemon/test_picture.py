@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import trio
 from attrs import define, evolve, field
-from tests.fakes.clock import TrioClock
-from tests.fakes.entries import ACCOUNT, MNQ
 
 from flatguard.daemon.picture import HUB_LAG_S, READ_EVERY_BLIND_S, READ_EVERY_S, Pictures, seconds_a_round
 from flatguard.enforcement.board import Board
@@ -33,6 +31,8 @@ from flatguard.model.events import (
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.lockouts import Lockout
 from flatguard.model.trading import Account, Contract, Position
+from tests.fakes.clock import TrioClock
+from tests.fakes.entries import ACCOUNT, MNQ
 
 MORNING = datetime(2026, 3, 18, 14, 30, tzinfo=UTC)
 

@@ -12,8 +12,6 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, evolve, field, frozen
-from tests.fakes.clock import TrioClock
-from tests.fakes.entries import ACCOUNT, MNQ, OTHER
 
 from flatguard.daemon import pipeline as pipeline_module
 from flatguard.daemon.pipeline import LONGEST_SLEEP_S, Batch, Pipeline, contracts_of, merged
@@ -37,6 +35,8 @@ from flatguard.model.trading import Account, Position
 from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Finding, Rule
 from flatguard.rules.max_contracts import MaxContracts
+from tests.fakes.clock import TrioClock
+from tests.fakes.entries import ACCOUNT, MNQ, OTHER
 
 MORNING = datetime(2026, 3, 18, 14, 30, tzinfo=UTC)
 FIVE_PM = datetime(2026, 3, 18, 22, 0, tzinfo=UTC)
@@ -106,7 +106,7 @@ async def open_line(
         clock,
         note=lambda entry: line.entries.append(entry),
         on_failure=lambda account, what: line.failures.append((account, what)),
-        watch=lambda contracts: line.watched.append(contracts),
+        watch=lambda contracts, unpriced: line.watched.append(contracts),
     )
     line = Line(pipeline, board, clock, feed_in, told_out)
     async with trio.open_nursery() as nursery, feed_in:
@@ -327,8 +327,8 @@ async def test_a_rule_that_cannot_say_its_next_moment_is_told_and_locks_and_rese
     async with open_line({**TWO, "faulty": Faulty(moments=True)}) as line:
         await line.send(position(2, MORNING))
         await trio.sleep(24 * 3600)
-        assert line.failures == [(ACCOUNT, "rule (next moment) failed: LookupError: no moment")]
-        assert line.pipeline.failing(ACCOUNT) == (("(next moment)", "LookupError: no moment"),)
+        assert line.failures == [(ACCOUNT, "rule faulty failed: LookupError: no moment")]
+        assert line.pipeline.failing(ACCOUNT) == (("faulty", "LookupError: no moment"),)
         assert [event.at for event in line.events(ClockReached)] == [FIVE_PM]
         await line.send(position(5, FIVE_PM + timedelta(days=1)))
         assert len(line.messages()) == 1

@@ -12,9 +12,6 @@ import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from tests.fakes.clock import TrioClock
-from tests.fakes.entries import ACCOUNT, FIVE_PM, NOON, at, held, quoted
-from tests.fakes.system import System, open_system
 
 from flatguard.daemon.recovery import DAMAGED, awakened, folded, recover, replayed
 from flatguard.errors import FlatguardError, JournalDamaged
@@ -29,6 +26,9 @@ from flatguard.rules._book import RuleBook
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.simulator.options import Options
+from tests.fakes.clock import TrioClock
+from tests.fakes.entries import ACCOUNT, FIVE_PM, NOON, at, held, quoted
+from tests.fakes.system import System, open_system
 
 RULES = {
     "max_contracts": MaxContracts(limit=4, enforcement="reduce_to_limit"),

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from tests.fakes.entries import ACCOUNT, FIVE_PM, MNQ, NOON, OTHER, at
 
 from flatguard.daemon.picture import seconds_a_round
 from flatguard.daemon.standing import Standings, Watchman, link_facts
@@ -37,6 +36,7 @@ from flatguard.model.trading import Account, Contract, Order, OrderStatus, Order
 from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.max_contracts import MaxContracts
+from tests.fakes.entries import ACCOUNT, FIVE_PM, MNQ, NOON, OTHER, at
 
 TWO = RuleBook({"max_contracts": MaxContracts(limit=2)})
 ROW = Account(ACCOUNT, "50K", Decimal("50000.5"), can_trade=True)
@@ -288,7 +288,7 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
 def test_a_position_without_a_price_has_no_open_profit_and_neither_has_the_account() -> None:
     facts = standing(after(PositionChanged(NOON, Position(ACCOUNT, MNQ, 1, Decimal(25000), NOON))))
     assert facts["unrealized_pnl"] is None
-    assert facts["unpriced"] == [MNQ]
+    assert facts["unpriced"] == ["MNQZ6"]
     assert (facts["positions"][0]["mark"], facts["positions"][0]["open_pnl"]) == (None, None)
 
 

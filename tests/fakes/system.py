@@ -140,14 +140,16 @@ class System:
 
     # the trader and the market
 
-    async def order(self, ticker: str, size: int, *, limit: object = None, stop: object = None) -> int:
+    async def order(
+        self, ticker: str, size: int, *, limit: object = None, stop: object = None, account: AccountId | None = None
+    ) -> int:
         """Place an order as the trader's own hand does: positive sizes buy, negative sell. Returns its id."""
         contract = find_contract(ticker)
         assert contract is not None
         kind = 1 if limit is not None else 4 if stop is not None else 2
         answer = await self.rest.sim(
             "orders",
-            accountId=self.account_id,
+            accountId=self.account_id if account is None else account,
             contractId=contract.id,
             type=kind,
             side=0 if size > 0 else 1,

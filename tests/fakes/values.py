@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,6 +29,7 @@ PLAIN: Mapping[Any, st.SearchStrategy[Any]] = {
     datetime: moments,
     date: st.dates(min_value=date(2020, 1, 1), max_value=date(2040, 1, 1)),
     time: st.just(time(17)),
+    timedelta: st.timedeltas(),
     ZoneInfo: st.just(ZoneInfo("America/Chicago")),
     type(None): st.none(),
 }

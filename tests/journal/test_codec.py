@@ -10,7 +10,6 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.values import drawn
 
 from flatguard.journal.codec import EVENT_KINDS, decode, encode
 from flatguard.model.account import AccountState, Terms
@@ -19,6 +18,7 @@ from flatguard.model.events import Event, Hub, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.lockouts import Lockout
 from flatguard.model.trading import OrderStatus, OrderType, Side
+from tests.fakes.values import drawn
 
 AT = datetime(2026, 3, 18, 14, 30, 0, 123456, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trio
 from attrs import define, evolve, field
-from tests.fakes.entries import broken, held, quoted, step
 
 from flatguard.journal.keep import HOLD_S, MOST_HELD, RETRY_S, Keeper
 from flatguard.model.entries import Entry, Judged
+from tests.fakes.entries import broken, held, quoted, step
 
 FULL = "database or disk is full"
 

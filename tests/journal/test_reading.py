@@ -12,6 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from flatguard.errors import JournalDamaged
+from flatguard.journal.reading import Facts, read_facts, read_stories
+from flatguard.journal.store import Store
+from flatguard.model.decisions import CloseContract, Flatten, LockOut
+from flatguard.model.entries import RunStopped, Standing
 from tests.fakes.entries import (
     ACCOUNT,
     FIVE_PM,
@@ -26,12 +32,6 @@ from tests.fakes.entries import (
     started,
     step,
 )
-
-from flatguard.errors import JournalDamaged
-from flatguard.journal.reading import Facts, read_facts, read_stories
-from flatguard.journal.store import Store
-from flatguard.model.decisions import CloseContract, Flatten, LockOut
-from flatguard.model.entries import RunStopped, Standing
 
 
 @pytest.fixture

@@ -14,6 +14,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+
+from flatguard.errors import FlatguardError, JournalDamaged
+from flatguard.journal import store as store_module
+from flatguard.journal.store import Store, set_aside
+from flatguard.model.account import AccountState
+from flatguard.model.decisions import CloseContract
+from flatguard.model.entries import Checkpoint, Entry, Judged, RunStopped
+from flatguard.model.events import EventSetAside, Hub, QuoteMoved, ReadingFailed
+from flatguard.model.lockouts import Lockout
 from tests.fakes.entries import (
     ACCOUNT,
     FIVE_PM,
@@ -30,15 +39,6 @@ from tests.fakes.entries import (
     started,
     step,
 )
-
-from flatguard.errors import FlatguardError, JournalDamaged
-from flatguard.journal import store as store_module
-from flatguard.journal.store import Store, set_aside
-from flatguard.model.account import AccountState
-from flatguard.model.decisions import CloseContract
-from flatguard.model.entries import Checkpoint, Entry, Judged, RunStopped
-from flatguard.model.events import EventSetAside, Hub, QuoteMoved, ReadingFailed
-from flatguard.model.lockouts import Lockout
 
 ONE_OF_EACH: tuple[Entry, ...] = (
     started(),

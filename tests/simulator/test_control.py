@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 import trio
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 
 from flatguard.simulator import World
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 
 
 async def test_a_price_set_by_hand_holds_until_it_is_let_go(autojump_clock: object) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from tests.fakes.gateway_client import Hub, open_hub
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 from flatguard.simulator import World
 from flatguard.simulator.faults import KNOWN_FAULTS
+from tests.fakes.gateway_client import Hub, open_hub
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 ORDER = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 1}
 ACCOUNT = {"accountId": COMBINE}

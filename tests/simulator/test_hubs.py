@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 import trio
-from tests.fakes.gateway_client import Hub, open_hub, read
-from tests.simulator.conftest import COMBINE, ES, LIMIT, MNQ, PRACTICE, START, System, calm_world, running
 from trio_websocket import ConnectionRejected
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
+from tests.fakes.gateway_client import Hub, open_hub, read
+from tests.simulator.conftest import COMBINE, ES, LIMIT, MNQ, PRACTICE, START, System, calm_world, running
 
 
 async def test_a_hub_is_refused_with_401_without_a_good_token(calm: System, autojump_clock: object) -> None:

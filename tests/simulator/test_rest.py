@@ -10,10 +10,10 @@ from decimal import Decimal
 
 import pytest
 import trio
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
 from flatguard.simulator.state import Timeline
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 FAR = {"startTimestamp": "2020-01-01T00:00:00Z"}
 

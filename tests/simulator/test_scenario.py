@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.simulator.conftest import ES, MNQ, START, running
 
 from flatguard.errors import InvalidSettings
 from flatguard.simulator import Options
 from flatguard.simulator.scenario import load_scenario, open_world
 from flatguard.simulator.serve import ready_line
+from tests.simulator.conftest import ES, MNQ, START, running
 
 FULL = """
 [options]

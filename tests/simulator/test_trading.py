@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import trio
+
+from flatguard.simulator import AccountSetup, Options, UserSetup, World
+from flatguard.simulator.refusals import NOT_TRADING
 from tests.simulator.conftest import (
     BUY,
     COMBINE,
@@ -24,9 +27,6 @@ from tests.simulator.conftest import (
     calm_world,
     running,
 )  # fmt: skip
-
-from flatguard.simulator import AccountSetup, Options, UserSetup, World
-from flatguard.simulator.refusals import NOT_TRADING
 
 SL, TP = {"ticks": -10, "type": 4}, {"ticks": 17, "type": 1}
 

@@ -9,6 +9,7 @@ share one allowance.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import trio
@@ -22,7 +23,7 @@ from flatguard.gateway.rest import Gateway
 from flatguard.ledger.reconcile import merge_positions
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
-from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed
+from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed, RecordRead
 from flatguard.model.ids import AccountId, ContractId
 
 READ_EVERY_S = 5.0
@@ -31,6 +32,7 @@ READ_SOON_S = (1.0, 1.0, 2.0, 4.0)  # after the last reading, where something is
 REQUESTS_A_READING = 4
 REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accounts together
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
+JUST_READ = timedelta(seconds=2)
 CLOCKS_AGREE = timedelta(seconds=1)  # the broker's answers tell whole seconds
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
 
@@ -67,7 +69,7 @@ class Pictures:
             events = await self.read(account_id)
             hidden = self._not_told_by_hub(account_id, events)
             await send(events)
-            if unread and not isinstance(events[0], ReadingFailed):
+            if unread and any(isinstance(event, ExposureRead | RecordRead) for event in events):
                 self.on_answer()
             if hidden:
                 await trio.sleep(HUB_LAG_S)
@@ -79,18 +81,35 @@ class Pictures:
     async def read(self, account_id: AccountId) -> tuple[Event, ...]:
         """Read one account now and return what was read, contracts not known yet first. Never raises for the broker."""
         state = self.board.states[account_id]
+        read: list[Event] = []
+        wanted = set(contracts_of(state))
+        failure: FlatguardError | None = None
         try:
             record = await self.records.read_record(account_id, self._record_since(state))
-            exposure = await self.exposures.read_exposure(account_id)
+            wanted.update(trade.contract_id for trade in record.trades)
+            read.append(record)
         except FlatguardError as error:
-            return (ReadingFailed(self.clock.now(), account_id, str(error)),)
-        wanted = {position.contract_id for position in exposure.positions}
-        wanted |= {order.contract_id for order in exposure.orders} | {trade.contract_id for trade in record.trades}
-        wanted |= contracts_of(state)
-        contracts = await self._learn(wanted - state.contracts.keys())
-        return (*contracts, record, exposure)
+            failure = error
+        try:
+            if not self._just_read(account_id):
+                exposure = await self.exposures.read_exposure(account_id)
+                wanted.update(position.contract_id for position in exposure.positions)
+                wanted.update(order.contract_id for order in exposure.orders)
+                read.append(exposure)
+        except FlatguardError as error:
+            failure = error
+        if failure is not None:
+            read.append(ReadingFailed(self.clock.now(), account_id, str(failure)))
+        return (*await self._learn(wanted - state.contracts.keys()), *read)
 
-    async def _learn(self, contract_ids: set[ContractId]) -> list[Event]:
+    def _just_read(self, account_id: AccountId) -> bool:
+        """Whether enforcement, which reads for itself, has done so a moment ago and found nothing to doubt."""
+        state = self.board.states[account_id]
+        if state.exposure_at is None or not state.links[Hub.USER].up or state.doubt is not None:
+            return False
+        return self.clock.now() - state.exposure_at < JUST_READ
+
+    async def _learn(self, contract_ids: AbstractSet[ContractId]) -> list[Event]:
         learned: list[Event] = []
         for contract_id in sorted(contract_ids):
             try:
@@ -101,7 +120,7 @@ class Pictures:
         return learned
 
     def _record_since(self, state: AccountState) -> datetime:
-        today = trading_day(self.clock.now(), state.terms)
+        today = trading_day(self.clock.now() - state.clock_ahead, state.terms)
         if state.record_at is None:
             return today.starts_at
         return max(today.starts_at, state.record_at - OVERLAP)

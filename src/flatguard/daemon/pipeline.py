@@ -32,6 +32,7 @@ from flatguard.model.ids import AccountId, ContractId
 from flatguard.rules._book import RuleBook
 
 Batch = tuple[Event, ...]
+Watch = Callable[[frozenset[ContractId], frozenset[ContractId]], None]
 
 LONGEST_SLEEP_S = 300.0  # the wall clock can be corrected and a laptop can sleep: look again, the moment still decides
 CHECKPOINT_EVERY = 2_000
@@ -42,7 +43,7 @@ class Pipeline:
     """The one task that folds and judges.
 
     ``on_failure`` hears of rules that raised, once of each, and of events that did not fold; ``watch`` of the contracts
-    whose quotes are needed.
+    whose quotes are needed, and of those among them that have no price yet.
     """
 
     books: Mapping[AccountId, RuleBook]
@@ -50,9 +51,8 @@ class Pipeline:
     clock: WallClock
     note: Callable[[Entry], None]
     on_failure: Callable[[AccountId, str], None] = field(default=lambda account_id, what: None)
-    watch: Callable[[frozenset[ContractId]], None] = field(default=lambda contracts: None)
+    watch: Watch = field(default=lambda contracts, unpriced: None)
     _failed: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
-    _momentless: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
     _told_of: set[tuple[AccountId, str]] = field(factory=set)
     _judged_at: dict[AccountId, datetime] = field(factory=dict)
     _since_checkpoint: int = 0
@@ -80,8 +80,13 @@ class Pipeline:
                             await told.send(message)
                         if account_of(event) is not None:
                             self.board.ring(account_id)
-                self.watch(frozenset().union(*(contracts_of(state) for state in self.board.states.values())))
+                self._watch()
         self.checkpoint()
+
+    def _watch(self) -> None:
+        states = self.board.states.values()
+        wanted = frozenset().union(*(contracts_of(state) for state in states))
+        self.watch(wanted, frozenset(c for c in wanted if any(_lacks_price(state, c) for state in states)))
 
     def checkpoint(self) -> None:
         """Write down where every account stands, so that the next start has little tape to fold."""
@@ -91,7 +96,7 @@ class Pipeline:
 
     def failing(self, account_id: AccountId) -> tuple[tuple[str, str], ...]:
         """Return the rules of the account that raised when they were last asked, each with its error."""
-        return self._failed.get(account_id, ()) + self._momentless.get(account_id, ())
+        return self._failed.get(account_id, ())
 
     def _tell_of(self, account_id: AccountId, failed: tuple[tuple[str, str], ...]) -> None:
         for rule, what in failed:
@@ -129,25 +134,14 @@ class Pipeline:
         if account_id is not None:
             return (account_id,) if account_id in self.books else ()
         if isinstance(event, QuoteMoved):
-            return tuple(a for a, state in self.board.states.items() if event.contract_id in contracts_of(state))
+            return tuple(a for a, state in self.board.states.items() if _follows(state, event.contract_id))
         if isinstance(event, ClockReached):
             return tuple(account_id for account_id in self.books if self._due(account_id, event.at))
         return tuple(self.books)
 
     def _next_moment(self, account_id: AccountId, now: datetime) -> datetime | None:
-        """Return the account's next moment later than its last event; it may have passed meanwhile.
-
-        Where a rule raises instead of naming its moment, those of lockouts and of the day remain.
-        """
-        state, after = self.board.states[account_id], self._judged_at.get(account_id, now)
-        try:
-            moment = self.books[account_id].next_moment(state, after)
-        except Exception as error:  # noqa: BLE001  one faulty rule must not end guarding; it is shown as failed
-            self._momentless[account_id] = (("(next moment)", f"{type(error).__name__}: {error}"),)
-            self._tell_of(account_id, self._momentless[account_id])
-            return RuleBook().next_moment(state, after)
-        self._momentless.pop(account_id, None)
-        return moment
+        """Return the account's next moment later than its last event; it may have passed meanwhile."""
+        return self.books[account_id].next_moment(self.board.states[account_id], self._judged_at.get(account_id, now))
 
     def _due(self, account_id: AccountId, at: datetime) -> bool:
         moment = self._next_moment(account_id, at)
@@ -163,6 +157,19 @@ class Pipeline:
 def contracts_of(state: AccountState) -> frozenset[ContractId]:
     """Return the contracts whose prices matter to an account: held, or with a working order."""
     return frozenset(state.positions) | {order.contract_id for order in state.orders.values() if order.working}
+
+
+def _follows(state: AccountState, contract_id: ContractId) -> bool:
+    """Whether an account's quotes of a contract are kept: while its prices matter, and once it has been traded.
+
+    Quotes are sparse, so one who only begins to listen when he holds something has no price for a while.
+    """
+    return contract_id in contracts_of(state) or contract_id in state.quotes or contract_id in state.seen
+
+
+def _lacks_price(state: AccountState, contract_id: ContractId) -> bool:
+    quote = state.quotes.get(contract_id)
+    return contract_id in state.positions and (quote is None or quote.at is None)
 
 
 def merged(batch: Iterable[Event]) -> list[Event]:

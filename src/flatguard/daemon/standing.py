@@ -17,7 +17,7 @@ from flatguard.model.events import Hub
 from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
-from flatguard.rules._book import RuleBook
+from flatguard.rules._book import Answers, RuleBook, RuleFailed
 
 OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
@@ -30,33 +30,6 @@ class Protection(StrEnum):
     BLIND = "BLIND"
     ALERT_ONLY = "ALERT-ONLY"
     NOT_PROTECTED = "NOT PROTECTED"
-
-
-@frozen
-class Answers:
-    """What the rules of an account say when asked: ``blind`` is why one cannot judge, ``failed`` which ones raised."""
-
-    limits: tuple[dict[str, object], ...] = ()
-    blind: str | None = None
-    failed: tuple[tuple[str, str], ...] = ()
-
-
-def ask(book: RuleBook, state: AccountState, at: datetime) -> Answers:
-    """Ask every rule where the account stands, and whether it can judge. Never raises."""
-    limits: list[dict[str, object]] = []
-    blind: str | None = None
-    failed: list[tuple[str, str]] = []
-    for name, rule in book.rules.items():
-        try:
-            reason, measure = rule.blind(state, at), rule.measure(state, at)
-        except Exception as error:  # noqa: BLE001  one faulty rule must not end guarding; it is shown as failed
-            failed.append((name, f"{type(error).__name__}: {error}"))
-            continue
-        if reason is not None and blind is None:
-            blind = f"{name}: {reason}"
-        if measure is not None:
-            limits.append({"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance})
-    return Answers(tuple(limits), blind, tuple(failed))
 
 
 def protection(
@@ -72,7 +45,7 @@ def protection(
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
     if answers.failed:
-        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in answers.failed)
+        return Protection.NOT_PROTECTED, "; ".join(f"rule {f.rule} failed: {f.error}" for f in answers.failed)
     blind = _unseen(state, at, timedelta(seconds=old_after_s)) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
@@ -93,6 +66,9 @@ def _unseen(state: AccountState, at: datetime, old_after: timedelta) -> str | No
     oldest = min(state.exposure_at, state.record_at)
     if abs(at - oldest) > old_after:
         return f"the gateway could not be read since {oldest:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+    if state.clock_ahead:
+        side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
+        return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
     return state.doubt
 
 
@@ -113,7 +89,10 @@ def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, obje
         "unpriced": [state.label(contract_id) for contract_id in open_profit.unpriced],
         "positions": [_position(state, position, at) for _, position in sorted(state.positions.items())],
         "working_orders": [_order(state, order) for order in state.working_orders],
-        "limits": list(answers.limits),
+        "limits": [
+            {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
+            for name, measure in answers.measures.items()
+        ],
         "lockouts": [
             {
                 "rule": lock.rule,
@@ -185,11 +164,11 @@ class Standings:
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
-        answers = ask(watchman.book, state, at)
+        answers = watchman.book.answers(state, at)
         level, reason = protection(
             state,
             watchman.book,
-            evolve(answers, failed=failing + answers.failed),
+            evolve(answers, failed=(*(RuleFailed(*failure) for failure in failing), *answers.failed)),
             at,
             enforcing=watchman.enforcing,
             old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),

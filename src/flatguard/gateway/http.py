@@ -2,11 +2,13 @@
 
 httpx 0.28 loses a connection of its pool for good when a cancel lands while a request is being connected or queued
 (encode/httpcore#1093). So no cancel ever reaches it: a request runs shielded, bounded by the library's own time limits
-and, since those have no total, by a hard cap. When the cap or the pool's limit fires the client is replaced.
+and, since those have no total, by a hard cap. When the cap or the pool's limit fires, the client is replaced; the old
+one is closed when its last request has ended.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,7 +24,12 @@ from flatguard.errors import FlatguardError
 CONNECTIONS = 16
 CONNECT_S = 4.0
 READ_S = 5.0
-HARD_CAP_S = 12.0  # more than connect, write, read and pool together
+HARD_CAP_S = 12.0  # for everything; each single step stalls within its own limit, so this one cuts what drips
+CLOSE_S = 2.0
+KEEP_WARM_S = 30.0  # well past the period of the readings that keep a connection warm for enforcement, and well short
+# of what servers and routers on the way put up with
+
+_SECONDS = re.compile(r" *[0-9]{1,9} *")
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -49,16 +56,25 @@ class Answer:
     retry_after_s: float | None
 
 
+@define(eq=False)
+class _Warm:
+    """A client of the library's, how many requests are on it, and whether another has taken its place."""
+
+    client: httpx.AsyncClient
+    requests: int = 0
+    replaced: bool = False
+
+
 @define
 class HttpClient:
-    """One warm client for one purpose. ``requests`` bounds how many run at once, below the pool's limit."""
+    """One warm client for one purpose. The gate bounds how many requests run at once, below the pool's limit."""
 
     base_url: str
     transport: TransportFactory | None = None
     replaced: int = 0
-    _client: httpx.AsyncClient | None = None
     _tls: ssl.SSLContext | None = None
-    _gate: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(CONNECTIONS - 2))
+    _warm: _Warm | None = field(default=None, init=False)
+    _gate: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(CONNECTIONS - 2), init=False)
 
     async def post(self, path: str, content: str, headers: Mapping[str, str]) -> Answer:
         """Send ``content`` as JSON and return the answer, whatever its status.
@@ -67,53 +83,60 @@ class HttpClient:
         for cancellation before it sends; from then on the request runs to its end, ``HARD_CAP_S`` at most.
         """
         async with self._gate:
-            client = self._client if self._client is not None else self._open()
-            with trio.move_on_after(HARD_CAP_S, shield=True):
-                return await self._send(client, path, content, headers)
-            await self._replace(client)
-            raise NoAnswer("no answer in time")
+            warm = self._warm if self._warm is not None else self._open()
+            warm.requests += 1
+            try:
+                with trio.move_on_after(HARD_CAP_S, shield=True):
+                    return await self._send(warm, path, content, headers)
+                self._replace(warm)
+                raise NoAnswer("no complete answer in time")
+            finally:
+                warm.requests -= 1
+                if warm.replaced and not warm.requests:
+                    with trio.move_on_after(CLOSE_S, shield=True):
+                        await warm.client.aclose()
 
     async def aclose(self) -> None:
         """Close the connections. Shielded, bounded to two seconds."""
-        client, self._client = self._client, None
-        if client is not None:
-            with trio.move_on_after(2, shield=True):
-                await client.aclose()
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await warm.client.aclose()
 
-    async def _send(self, client: httpx.AsyncClient, path: str, content: str, headers: Mapping[str, str]) -> Answer:
+    async def _send(self, warm: _Warm, path: str, content: str, headers: Mapping[str, str]) -> Answer:
         try:
-            reply = await client.post(path, content=content.encode(), headers=headers)
+            reply = await warm.client.post(path, content=content.encode(), headers=headers)
         except httpx.PoolTimeout:
-            await self._replace(client)
+            self._replace(warm)
             raise NotSent("no free connection") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise NotSent(f"no connection to the gateway ({_why(error)})") from None
         except httpx.HTTPError as error:
             raise NoAnswer(f"no answer from the gateway ({_why(error)})") from None
-        return Answer(
-            reply.status_code,
-            reply.content,
-            _date(reply.headers.get("date")),
-            _retry_after(reply.headers.get("retry-after"), _date(reply.headers.get("date"))),
-        )
+        date = _date(reply.headers.get("date"))
+        return Answer(reply.status_code, reply.content, date, _retry_after(reply.headers.get("retry-after"), date))
 
-    def _open(self) -> httpx.AsyncClient:
+    def _open(self) -> _Warm:
         if self._tls is None:
             self._tls = httpx.create_ssl_context()
-        self._client = httpx.AsyncClient(
+        client = httpx.AsyncClient(
             base_url=self.base_url,
             transport=self.transport() if self.transport is not None else None,
             verify=self._tls,
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S, pool=3),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEEP_WARM_S
+            ),
             headers={"user-agent": f"flatguard/{__version__}", "accept": "application/json"},
         )
-        return self._client
+        self._warm = _Warm(client)
+        return self._warm
 
-    async def _replace(self, client: httpx.AsyncClient) -> None:
-        if client is self._client:
+    def _replace(self, warm: _Warm) -> None:
+        warm.replaced = True
+        if warm is self._warm:
+            self._warm = None
             self.replaced += 1
-            await self.aclose()
 
 
 def _why(error: Exception) -> str:
@@ -122,19 +145,17 @@ def _why(error: Exception) -> str:
 
 
 def _date(header: str | None) -> datetime | None:
-    if header is None:
-        return None
+    """Read an HTTP date. One without a zone, or with that of nowhere (-0000), is UTC, not the time of this machine."""
     try:
-        return parsedate_to_datetime(header).astimezone(UTC)
-    except ValueError:
+        date = parsedate_to_datetime(header or "")
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
 
 
 def _retry_after(header: str | None, now: datetime | None) -> float | None:
     """Read seconds, or a date, which is compared with the service's own clock."""
-    if header is None:
-        return None
-    if header.strip().isdigit():
+    if header is not None and _SECONDS.fullmatch(header):
         return float(header)
     until = _date(header)
     return None if until is None or now is None else max(0.0, (until - now).total_seconds())

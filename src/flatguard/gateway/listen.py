@@ -30,6 +30,7 @@ STABLE_S = 60.0  # a connection that held this long starts the delays over
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
 QUIET_MARKET_S = 15.0  # no quote for contracts that are held: the stream is taken for dead
 QUIET_MARKET_MOST_S = 300.0
+PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost
 KEEP_QUOTES_S = 60.0  # a contract is watched this long after it was last held
 
 USER_STREAMS = ("SubscribeOrders", "SubscribePositions", "SubscribeTrades")
@@ -162,17 +163,25 @@ class UserHub:
 
 @define
 class MarketHub:
-    """Quotes of the contracts that are held or have working orders, and no others: they come forty a second."""
+    """Quotes of the contracts that are held or have working orders, and no others: they come forty a second.
+
+    Only the first quote after subscribing is full. A contract that is still without a price some seconds later is
+    therefore subscribed anew.
+    """
 
     listener: Listener
     wanted: frozenset[ContractId] = frozenset()
+    unpriced: frozenset[ContractId] = frozenset()
     _changed: trio.Event = field(factory=trio.Event)
     _quiet_for: float = QUIET_MARKET_S
 
-    def watch(self, contracts: frozenset[ContractId]) -> None:
-        """Want the quotes of exactly ``contracts``; those no longer named are kept for a minute."""
-        if contracts != self.wanted:
-            self.wanted = contracts
+    def watch(self, contracts: frozenset[ContractId], unpriced: frozenset[ContractId] = frozenset()) -> None:
+        """Want the quotes of exactly ``contracts``, ``unpriced`` of which nobody has a price for yet.
+
+        Those no longer named are kept for a minute.
+        """
+        if (contracts, unpriced) != (self.wanted, self.unpriced):
+            self.wanted, self.unpriced = contracts, unpriced
             changed, self._changed = self._changed, trio.Event()
             changed.set()
 
@@ -196,14 +205,20 @@ class MarketHub:
 
     async def _subscribe(self, hub: HubConnection) -> None:
         """Keep the hub's subscriptions equal to what is wanted, for ever."""
-        since: dict[ContractId, float] = {}
+        wanted_at: dict[ContractId, float] = {}
+        subscribed_at: dict[ContractId, float] = {}
         while True:
             changed = self._changed
-            for contract_id in sorted(self.wanted - since.keys()):
-                await hub.invoke("SubscribeContractQuotes", contract_id)
-            since.update(dict.fromkeys(self.wanted, trio.current_time()))
-            for contract_id in [c for c, at in since.items() if trio.current_time() - at >= KEEP_QUOTES_S]:
+            now = trio.current_time()
+            wanted_at.update(dict.fromkeys(self.wanted, now))
+            without_price = {c for c in self.unpriced if now - subscribed_at.get(c, now) >= PRICE_WITHIN_S}
+            for contract_id in sorted(without_price | {c for c, at in wanted_at.items() if now - at >= KEEP_QUOTES_S}):
                 await hub.invoke("UnsubscribeContractQuotes", contract_id)
-                del since[contract_id]
-            with trio.move_on_after(KEEP_QUOTES_S):
+                del subscribed_at[contract_id]
+                if contract_id not in self.wanted:
+                    del wanted_at[contract_id]
+            for contract_id in sorted(wanted_at.keys() - subscribed_at.keys()):
+                await hub.invoke("SubscribeContractQuotes", contract_id)
+                subscribed_at[contract_id] = trio.current_time()
+            with trio.move_on_after(PRICE_WITHIN_S if self.unpriced else KEEP_QUOTES_S):
                 await changed.wait()

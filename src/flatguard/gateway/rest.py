@@ -6,6 +6,7 @@ never raise for what the broker answers; their outcome is done, refused or unkno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +17,8 @@ from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError, GatewayUnreachable, UnreadableAnswer
 from flatguard.gateway import verdict
 from flatguard.gateway.http import Answer, HttpClient, NoAnswer, NotSent
-from flatguard.gateway.token import Token, login_refused
+from flatguard.gateway.token import LOGIN_REFUSALS, Token, login_refused
+from flatguard.gateway.verdict import broker_text
 from flatguard.gateway.wire import structure, structure_list
 from flatguard.model.events import ExposureRead, RecordRead
 from flatguard.model.ids import AccountId, ContractId, OrderId
@@ -28,7 +30,7 @@ from flatguard.signalr.framing import read_json, write_json
 WORKING = [OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.PENDING_CANCELLATION, OrderStatus.SUSPENDED]
 PAGE = 100
 MAX_PAGES = 50  # 5,000 working orders; past that the answer is taken for nonsense
-QUIET_S = 30.0
+QUIET_S = 5.0  # where a 429 does not say how long; the picture must not grow older than that
 
 Body = Mapping[str, object]
 
@@ -38,21 +40,29 @@ async def log_in(http: HttpClient, user_name: str, api_key: str) -> str:
     body = _object(
         await _reached(http.post("/api/Auth/loginKey", write_json({"userName": user_name, "apiKey": api_key}), JSON))
     )
-    token, code, text = body.get("token"), body.get("errorCode"), body.get("errorMessage")
-    if body.get("success") is True and isinstance(token, str) and token:
-        return token
+    code, text = body.get("errorCode"), body.get("errorMessage")
+    if body.get("success") is True and code == 0:
+        return _token(body.get("token"))
+    if body.get("success") is False and type(code) is int and code in LOGIN_REFUSALS:
+        raise login_refused(code, broker_text(text.replace(api_key, "***") if isinstance(text, str) else None))
     if code == 8:
         raise GatewayUnreachable("the gateway could not log us in just now (code 8)", hint="it is tried again")
-    raise login_refused(code if isinstance(code, int) else -1, text if isinstance(text, str) else None)
+    raise UnreadableAnswer(f"the login was answered in a way that is not documented (code {code!r:.20})")
 
 
 async def validate(http: HttpClient, token: str) -> str:
-    """Exchange a token for a fresh one; the old one where the gateway gives none."""
+    """Exchange a token for a fresh one; the old one where the gateway gives none. Raises as ``log_in`` does."""
     body = _object(await _reached(http.post("/api/Auth/validate", "", {**JSON, **_bearer(token)})))
-    fresh = body.get("newToken")
     if body.get("success") is not True:
-        raise UnreadableAnswer(f"the token was not validated (code {body.get('errorCode')})")
-    return fresh if isinstance(fresh, str) and fresh else token
+        raise UnreadableAnswer(f"the token was not validated (code {body.get('errorCode')!r:.20})")
+    return _token(body.get("newToken") or token)
+
+
+def _token(text: object) -> str:
+    """A token that no header can hold would fail with every request, in an error that quotes it."""
+    if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text):
+        raise UnreadableAnswer("the gateway gave a token that cannot be used")
+    return text
 
 
 @define

@@ -7,7 +7,6 @@ callers keep the one that still works. Only ``exp`` is read from it, and where t
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -54,24 +53,35 @@ class Token:
         """Replace the token ahead of its end, for ever. A refused login is retried too: a person may mend it."""
         tries = 0
         while True:
+            old = self._text
             await trio.sleep(self._seconds_until_refresh() if tries == 0 else _pause(tries))
-            tries = 0 if await self._refreshed() else tries + 1
+            tries = 0 if await self._refreshed(old) else tries + 1
 
-    async def _refreshed(self) -> bool:
+    async def _refreshed(self, old: str) -> bool:
+        """Return whether there is a token other than ``old`` now; somebody else may have fetched it meanwhile."""
         async with self._lock:
             try:
-                self._keep(await self.validate(self._text))
+                if self._text == old:
+                    self._keep(await self._validated() or await self.log_in())
             except FlatguardError:
-                try:
-                    self._keep(await self.log_in())
-                except FlatguardError:
-                    return False
+                return False
             return True
 
+    async def _validated(self) -> str:
+        """Return what the broker gives for the token in hand; empty where that is no new one."""
+        if not self._text:
+            return ""
+        try:
+            text = await self.validate(self._text)
+        except FlatguardError:
+            return ""  # a login may do where this did not
+        return "" if text == self._text else text
+
     def _keep(self, text: str) -> None:
-        now = self.clock.now()
+        now, expiry = self.clock.now(), _expiry(text)
         self._text = text
-        self.expires_at = _expiry(text) or now + ASSUMED_LIFE
+        # one that is over on arrival says that our clock is wrong, not that it has to be replaced at once
+        self.expires_at = expiry if expiry is not None and expiry > now else now + ASSUMED_LIFE
 
     def _seconds_until_refresh(self) -> float:
         if self.expires_at is None:
@@ -90,24 +100,26 @@ def _expiry(token: str) -> datetime | None:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return datetime.fromtimestamp(int(claims["exp"]), UTC)
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error):
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError):
         return None
 
 
+NOT_BY_KEY = "log in with an API key; flatguard sends nothing else"
 LOGIN_REFUSALS = {
     1: ("the user name is not known", "check gateway.user_name; it is the platform's login name"),
-    2: ("the password was not accepted", "log in with an API key"),
+    2: ("the password was not accepted", NOT_BY_KEY),
     3: ("the user name or the API key is wrong", "check gateway.user_name and the key"),
-    4: ("the application is not known", ""),
-    5: ("the application was not accepted", ""),
-    6: ("the device was not accepted", ""),
+    4: ("the application is not known", NOT_BY_KEY),
+    5: ("the application was not accepted", NOT_BY_KEY),
+    6: ("the device was not accepted", NOT_BY_KEY),
     7: ("the platform's agreements are not signed", "log in to the platform once and accept them"),
     9: ("there is no API subscription", "subscribe to API access, then link it to this user"),
     10: ("API key login is switched off by the firm", "ask the firm to allow it"),
 }
+"""The documented codes that only a person can mend, why, and how. 8 is an unknown error, which passes."""
 
 
-def login_refused(code: int, text: str | None) -> LoginRefused:
-    """Make the error of a login that the broker refused with ``code``."""
-    reason, hint = LOGIN_REFUSALS.get(code, (f"code {code}", "try again; ask the broker if it stays"))
-    return LoginRefused(f"the gateway refused the login: {text or reason}", hint=hint)
+def login_refused(code: int, text: str) -> LoginRefused:
+    """Make the error of a login that the broker refused with ``code``, one of LOGIN_REFUSALS, in words of its own."""
+    reason, hint = LOGIN_REFUSALS[code]
+    return LoginRefused(f"the gateway refused the login: {reason}{text and f' ({text})'}", hint=hint)

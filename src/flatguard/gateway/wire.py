@@ -7,9 +7,10 @@ position's direction is in ``type`` while its ``size`` is never negative.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import cattrs
@@ -27,64 +28,72 @@ from flatguard.model.events import (
     TradeMade,
 )
 from flatguard.model.ids import AccountId, ContractId
-from flatguard.model.money import ZERO
 from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
 
 T = TypeVar("T")
 
 LONG, SHORT = 1, 2
 
+LARGEST = Decimal(10**15)  # no price and no balance comes near; beyond it reckoning would not be exact any more
+_EXPONENTS = (-28, 15)  # what the broker's own decimals can have
+_AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,28})?")
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
-def _decimal(value: Any, _type: type) -> Decimal:
+
+def _decimal(value: Any, _type: type = Decimal) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise ValueError(f"not an exact number: {value!r}")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise ValueError(f"not a number: {value!r}") from None
-    if not number.is_finite():
-        raise ValueError(f"not a finite number: {value!r}")
+        raise ValueError(f"not an exact number: {value!r:.40}")
+    if isinstance(value, str) and not _AMOUNT.fullmatch(value):
+        raise ValueError(f"not a number: {value!r:.40}")
+    number = Decimal(value)
+    if not number.is_finite() or abs(number) >= LARGEST or not _EXPONENTS[0] <= _exponent(number) <= _EXPONENTS[1]:
+        raise ValueError(f"not an amount of anything: {value!r:.40}")
     return number
 
 
-def _integer(value: Any, _type: type) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal) or value != value:
-        raise ValueError(f"not an integer: {value!r}")
-    number = int(value)
-    if isinstance(value, Decimal) and number != value:
-        raise ValueError(f"not an integer: {value!r}")
-    return number
+def _exponent(number: Decimal) -> int:
+    return int(number.as_tuple().exponent)
+
+
+def _integer(value: Any, _type: type = int) -> int:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    elif isinstance(value, Decimal) and (exact := _decimal(value)) == exact.to_integral_value():
+        value = int(exact)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"not a whole number: {value!r:.40}")
+    return value
 
 
 def _boolean(value: Any, _type: type) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"neither true nor false: {value!r}")
+        raise ValueError(f"neither true nor false: {value!r:.40}")
     return value
 
 
 def _text(value: Any, _type: type) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"not text: {value!r}")
+        raise ValueError(f"not text: {value!r:.40}")
     return value
 
 
 def moment(value: Any, _type: type = datetime) -> datetime:
     """Read a timestamp of the broker's: up to seven fractional digits; one without a zone is UTC."""
-    if not isinstance(value, str):
-        raise ValueError(f"not a time: {value!r}")
+    if not isinstance(value, str) or len(value) > 40:
+        raise ValueError(f"not a time: {value!r:.40}")
     read = datetime.fromisoformat(value)
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 def _position(row: Mapping[str, Any], _type: type) -> Position:
-    kind, size = _integer(row["type"], int), _integer(row["size"], int)
+    kind, size = _integer(row["type"]), _integer(row["size"])
     if size < 0 or (size > 0 and kind not in {LONG, SHORT}):
         raise ValueError(f"a position of type {kind} and size {size}")
     return Position(
-        account_id=AccountId(_integer(row["accountId"], int)),
+        account_id=AccountId(_integer(row["accountId"])),
         contract_id=ContractId(_text(row["contractId"], str)),
         size=-size if kind == SHORT else size,
-        average_price=_decimal(row["averagePrice"], Decimal),
+        average_price=_decimal(row["averagePrice"]),
         opened_at=moment(row["creationTimestamp"]),
     )
 
@@ -97,7 +106,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(datetime, moment)
     for enumeration in (OrderStatus, OrderType, Side):
-        converter.register_structure_hook(enumeration, lambda value, kind: kind(_integer(value, int)))
+        converter.register_structure_hook(enumeration, lambda value, kind: kind(_integer(value)))
     converter.register_structure_hook(Position, _position)
 
     def rename(model: type, **names: str) -> None:
@@ -137,16 +146,28 @@ _TRADE_DEFAULTS: Mapping[str, object] = {"profitAndLoss": None, "fees": 0, "comm
 
 def structure(row: object, model: type[T]) -> T:
     """Read one row of the broker's as ``model``. Raises UnreadableAnswer with the reason."""
+    name = model.__name__.lower()
     if not isinstance(row, Mapping):
-        raise UnreadableAnswer(f"a {model.__name__.lower()} is not an object")
-    if model is Trade:
-        row = {**_TRADE_DEFAULTS, **{k: v for k, v in row.items() if v is not None}}
+        raise UnreadableAnswer(f"a row that should be of type {name} is not an object")
+    told = {key: value for key, value in row.items() if value is not None}  # null says what a missing key says
     try:
-        return _CONVERTER.structure(row, model)
+        value = _CONVERTER.structure({**_TRADE_DEFAULTS, **told} if model is Trade else told, model)
+        _refuse_nonsense(value)
     except KeyError as error:
-        raise UnreadableAnswer(f"a {model.__name__.lower()} lacks {error}") from None
+        raise UnreadableAnswer(f"a row of type {name} lacks {error}") from None
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise UnreadableAnswer(f"a {model.__name__.lower()} cannot be read: {error}") from None
+        raise UnreadableAnswer(f"a row of type {name} cannot be read: {error}") from None
+    return value
+
+
+def _refuse_nonsense(value: object) -> None:
+    match value:
+        case Contract(tick_size=size, tick_value=worth) if size <= 0 or worth <= 0:
+            raise ValueError(f"a tick of {size} worth {worth}")
+        case Order(size=size, fill_volume=filled) if size < 0 or filled < 0:
+            raise ValueError(f"{filled} of {size} filled")
+        case Trade(size=size) if size < 0:
+            raise ValueError(f"a size of {size}")
 
 
 def structure_list(body: Mapping[str, object], key: str, model: type[T]) -> tuple[T, ...]:
@@ -180,32 +201,35 @@ _USER_EVENTS: Mapping[str, Callable[[object, datetime], Event]] = {
 
 
 def _quote(arguments: Sequence[object], at: datetime) -> Event:
-    """The first argument names the contract; the body names only its symbol, and only what changed."""
+    """The first argument names the contract; the body names only its symbol, and only what changed.
+
+    A zero is an empty field: partial updates have been seen to carry it. Taken for a price it would close positions.
+    """
     if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], Mapping):
         raise UnreadableAnswer("a quote is not a contract and an object")
     body = arguments[1]
 
     def price(name: str) -> Decimal | None:
         try:
-            return None if body.get(name) is None else _decimal(body[name], Decimal)
+            return None if body.get(name) is None else _decimal(body[name]) or None
         except ValueError as error:
             raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
-    last = price("lastPrice")
-    bid, ask = price("bestBid"), price("bestAsk")
-    if last == ZERO and ZERO not in {bid, ask}:
-        last = None  # partial updates have been seen to carry a zero that is no price
-    return QuoteMoved(at, ContractId(arguments[0]), last, bid, ask)
+    return QuoteMoved(at, ContractId(arguments[0]), price("lastPrice"), price("bestBid"), price("bestAsk"))
 
 
 def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:
     """Return what a hub's message says. Unknown targets say nothing; what cannot be read is set aside with its text."""
     name = target.lower()
-    try:
-        if name == "gatewayquote":
-            return (_quote(arguments, at),)
-        if name in _USER_EVENTS:
-            return tuple(_USER_EVENTS[name](row, at) for row in _rows(arguments))
-    except UnreadableAnswer as error:
-        return (EventSetAside(at, hub, f"{target} {arguments!r}"[:2000], str(error)),)
+
+    def read(make: Callable[[Any, datetime], Event], what: object) -> Event:
+        try:
+            return make(what, at)
+        except UnreadableAnswer as error:
+            return EventSetAside(at, hub, f"{target} {what!r}"[:2000], str(error))
+
+    if name == "gatewayquote":
+        return (read(_quote, arguments),)
+    if name in _USER_EVENTS:
+        return tuple(read(_USER_EVENTS[name], row) for row in _rows(arguments))
     return ()

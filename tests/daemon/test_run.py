@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from tests.fakes.system import System, inline, open_system
 
 from flatguard.daemon import run as run_module
 from flatguard.daemon.picture import Pictures
@@ -25,6 +24,7 @@ from flatguard.rules.max_contracts import MaxContracts
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
 from flatguard.simulator.options import Options
+from tests.fakes.system import System, inline, open_system
 
 REDUCE_TO_2 = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -56,17 +57,11 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str]]:
     """Stand where the daemon stands; keeps what it was started with."""
     started: list[tuple[Settings, str]] = []
 
-    class Guard:
-        class board:  # noqa: N801
-            states: dict[int, object] = {}
-
-        on_entry: list[object] = []
-
     async def guard(
         settings: Settings, key: Secret, stopping: trio.Event, tell: Any, *, task_status: trio.TaskStatus[Any]
     ) -> None:
         started.append((settings, key.reveal()))
-        task_status.started(Guard())
+        task_status.started(SimpleNamespace(board=SimpleNamespace(states={}), on_entry=[]))
         await trio.lowlevel.checkpoint()
         if key.reveal() == "wrong":
             raise LoginRefused("the gateway refused the login")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpcore
@@ -37,7 +38,7 @@ class MemoryGateway:
     nursery: trio.Nursery
     clock: TrioClock
     user_name: str
-    api_key: str
+    api_key: str = field(repr=False)
     allowance: Allowance = field(factory=Allowance)
     refusing: bool = False
     account_id: int = 0
@@ -90,18 +91,18 @@ class MemoryGateway:
             raise OSError("connection refused")
         return self.double.dial()
 
-    def place(self, ticker: str, size: int, *, limit: Any = None, stop: Any = None) -> int:
+    def place(self, ticker: str, size: int, *, limit: Decimal | int | None = None) -> int:
         """Place an order by the trader's own hand and return its id."""
         contract = find_contract(ticker)
         assert contract is not None
         ticket = Ticket(
             account_id=self.account_id,
             contract_id=contract.id,
-            type=1 if limit is not None else 4 if stop is not None else 2,
+            type=2 if limit is None else 1,
             side=0 if size > 0 else 1,
             size=abs(size),
-            limit_price=limit,
-            stop_price=stop,
+            limit_price=None if limit is None else Decimal(limit),
+            stop_price=None,
         )
         answer = self.world.place(ticket, self.double.gateway.now())
         self.double.gateway.stir()

@@ -292,12 +292,14 @@ class _Desk:
     # how it went
 
     def _look_again_at(self) -> float:
-        """Until when, in Trio's time, to wait for the hub or an answer before reading by REST."""
+        """Until when, in Trio's time, to wait for the hub or an answer before acting again or reading by REST."""
         now = trio.current_time()
-        if self._looks_reached() and not self.reading:
+        rests_end = min((rest.until for rest in self.resting.values() if rest.until > now), default=inf)
+        if self.reading:
+            return rests_end  # its end stirs us
+        if self._looks_reached() or rests_end == inf:
             return self.read_again_at
-        waiting = any(rest.until > now for rest in self.resting.values())
-        return max(self.read_again_at, now + (READ_AT_LEAST_S if waiting else READ_AGAIN_S))
+        return min(rests_end, self.read_again_at + READ_AT_LEAST_S)
 
     def _looks_reached(self) -> bool:
         return reached(self.wanted, self._held())

@@ -19,7 +19,7 @@ import trio
 from attrs import define, field, frozen
 
 from flatguard import __version__
-from flatguard.errors import FlatguardError
+from flatguard.errors import GatewayUnreachable
 
 CONNECTIONS = 16
 CONNECT_S = 4.0
@@ -34,16 +34,12 @@ _SECONDS = re.compile(r" *[0-9]{1,9} *")
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
 
-class NotSent(FlatguardError):
+class NotSent(GatewayUnreachable):
     """No connection could be made: the request cannot have been carried out."""
 
-    exit_status = 5
 
-
-class NoAnswer(FlatguardError):
+class NoAnswer(GatewayUnreachable):
     """The request may have left, and no usable answer came: whether it was carried out is unknown."""
-
-    exit_status = 5
 
 
 @frozen

@@ -7,9 +7,10 @@ never raise for what the broker answers; their outcome is done, refused or unkno
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from attrs import define, field
 
@@ -30,6 +31,7 @@ from flatguard.signalr.framing import read_json, write_json
 WORKING = [OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.PENDING_CANCELLATION, OrderStatus.SUSPENDED]
 PAGE = 100
 MAX_PAGES = 50  # 5,000 working orders; past that the answer is taken for nonsense
+READ_TRIES = 3  # for a list that changes while its pages are read
 QUIET_S = 5.0  # where a 429 does not say how long; the picture must not grow older than that
 
 Body = Mapping[str, object]
@@ -90,9 +92,11 @@ class Gateway:
 
     async def contract(self, contract_id: ContractId) -> Contract:
         """Return one contract, also of an expired month."""
-        return structure(
-            (await self._read("/api/Contract/searchById", {"contractId": contract_id})).get("contract"), Contract
-        )
+        body = await self._read("/api/Contract/searchById", {"contractId": contract_id})
+        contract = structure(body.get("contract"), Contract)
+        if contract.id != contract_id:
+            raise UnreadableAnswer(f"asked for {contract_id}, the gateway described {contract.id:.40}")
+        return contract
 
     async def contracts(self) -> tuple[Contract, ...]:
         """Return the contracts that trade now, one active month per product."""
@@ -100,44 +104,66 @@ class Gateway:
 
     async def positions(self, account_id: AccountId) -> tuple[Position, ...]:
         """Return all open positions."""
-        return structure_list(
-            await self._read("/api/Position/searchOpen", {"accountId": account_id}), "positions", Position
-        )
+        body = await self._read("/api/Position/searchOpen", {"accountId": account_id})
+        return _of(account_id, structure_list(body, "positions", Position))
 
     async def working_orders(self, account_id: AccountId) -> tuple[Order, ...]:
         """Return all orders that may still fill: statuses 1, 6, 7 and 8, every page.
 
-        ``Order/searchOpen`` would show status 1 only. A page holds 100 rows at most and its offset counts rows.
+        ``Order/searchOpen`` would show status 1 only.
         """
-        orders: dict[OrderId, Order] = {}
-        for page in range(MAX_PAGES):
+        for _ in range(READ_TRIES):
+            orders = await self._all_pages(account_id)
+            if orders is not None:
+                return _of(account_id, [order for order in orders if order.working])
+        raise UnreadableAnswer("the list of working orders changes faster than it can be read")
+
+    async def _all_pages(self, account_id: AccountId) -> list[Order] | None:
+        """Return the rows of all pages, in order of their ids; None where the list moved while it was read.
+
+        The offset counts rows, and a page holds 100 at most whatever is asked for, perhaps fewer one day. So each page
+        begins with the last row of the one before: where that row is not there, orders that ended have moved others
+        past the cut, unseen.
+        """
+        orders: list[Order] = []
+        for _ in range(MAX_PAGES):
             body = await self._read(
                 "/api/Order/v2/query",
                 {
                     "filter": {"accountId": account_id, "statuses": [int(status) for status in WORKING]},
                     "pageSize": PAGE,
-                    "pageOffset": page * PAGE,
+                    "pageOffset": max(0, len(orders) - 1),
                     "sortBy": 1,
                     "sortDirection": 0,
                     "includeTotalCount": True,
                 },
             )
-            rows = structure_list(body, "orders", Order)
-            orders.update((row.id, row) for row in rows)
-            if len(rows) < PAGE:
-                return tuple(order for order in orders.values() if order.account_id == account_id and order.working)
+            page, total = structure_list(body, "orders", Order), body.get("totalCount")
+            if orders and (not page or page[0].id != orders[-1].id):
+                return None
+            new = page[1:] if orders else page
+            orders += new
+            if type(total) is int and len(orders) == total:
+                return orders
+            if not new and total is None:
+                return orders
+            if not new:
+                raise UnreadableAnswer(f"the gateway counts {total!r:.20} working orders and lists {len(orders)}")
         raise UnreadableAnswer("the list of working orders has no end")
 
     async def trades(self, account_id: AccountId, since: datetime) -> tuple[Trade, ...]:
         """Return all fills made since ``since``."""
         body = await self._read("/api/Trade/search", {"accountId": account_id, "startTimestamp": since.isoformat()})
-        return structure_list(body, "trades", Trade)
+        return _of(account_id, structure_list(body, "trades", Trade))
 
     async def read_exposure(self, account_id: AccountId) -> ExposureRead:
-        """Read positions and working orders, completely or not at all."""
+        """Read working orders and positions, completely or not at all.
+
+        In this order: what goes from order to position in between is then seen twice, never not at all.
+        """
         began_at = self.clock.now()
-        positions = await self.positions(account_id)
         orders = await self.working_orders(account_id)
+        positions = await self.positions(account_id)
         return ExposureRead(self.clock.now(), account_id, began_at, self.broker_at, positions, orders)
 
     async def read_record(self, account_id: AccountId, since: datetime) -> RecordRead:
@@ -196,35 +222,42 @@ class Gateway:
     # the two ways of asking
 
     async def _read(self, path: str, body: Body) -> Body:
-        token = await self.token.current()
-        answer = await self._post(path, body, token)
+        token, answer = await self._post(path, body)
         if answer.status in {401, 403}:
-            answer = await self._post(path, body, await self.token.renewed(token))
-        if answer.status == 429:
-            self.be_quiet(answer.retry_after_s if answer.retry_after_s is not None else QUIET_S)
+            _, answer = await self._post(path, body, refused=token)
         read = _object(answer)
-        if read.get("success") is not True or read.get("errorCode") != 0:
-            raise UnreadableAnswer(f"{path} answered with code {read.get('errorCode')}: {read.get('errorMessage')}")
+        success, code = read.get("success"), read.get("errorCode")
+        if success is not True or type(code) is not int or code != 0:
+            raise UnreadableAnswer(f"{path} answered with code {code!r:.20}: {broker_text(read.get('errorMessage'))}")
         return read
 
     async def _act(self, path: str, body: Body) -> Outcome:
         try:
-            token = await self.token.current()
-            answer = await self._post(path, body, token)
-            if answer.status == 401:  # refused at the door, so not carried out: this one may be repeated, once
-                answer = await self._post(path, body, await self.token.renewed(token))
-        except NotSent as error:
-            return Refused(0, str(error))
-        except FlatguardError as error:
+            token, answer = await self._post(path, body)
+        except NoAnswer as error:
             return Unknown(str(error))
+        except FlatguardError as error:  # every other one is raised before the request leaves
+            return Refused(verdict.NOT_SENT, f"nothing was sent: {error}")
+        if answer.status == 401:  # turned away at the door, so not carried out: this one may be sent again, once
+            try:
+                _, answer = await self._post(path, body, refused=token)
+            except NoAnswer as error:
+                return Unknown(str(error))
+            except FlatguardError:
+                pass  # it stays with what was answered
         return verdict.verdict(path, answer.status, _maybe_object(answer), answer.retry_after_s)
 
-    async def _post(self, path: str, body: Body, token: str) -> Answer:
+    async def _post(self, path: str, body: Body, *, refused: str | None = None) -> tuple[str, Answer]:
+        """Send when it is our turn, with a token other than ``refused``; return the token used and the answer."""
+        content = write_json(body)
         await self.take()
-        answer = await self.http.post(path, write_json(body), {**JSON, **_bearer(token)})
+        token = await (self.token.current() if refused is None else self.token.renewed(refused))
+        answer = await self.http.post(path, content, {**JSON, **_bearer(token)})
         if answer.date is not None:
             self.broker_at = answer.date
-        return answer
+        if answer.status == 429:
+            self.be_quiet(answer.retry_after_s if answer.retry_after_s is not None else QUIET_S)
+        return token, answer
 
 
 JSON = {"content-type": "application/json"}
@@ -232,6 +265,16 @@ JSON = {"content-type": "application/json"}
 
 def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
+
+
+Row = TypeVar("Row", Position, Order, Trade)
+
+
+def _of(account_id: AccountId, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """An answer about another account answers another question: leaving its rows out would make ours look empty."""
+    if any(row.account_id != account_id for row in rows):
+        raise UnreadableAnswer(f"asked for account {account_id}, the gateway told of another account")
+    return tuple(rows)
 
 
 async def _reached(answer: Awaitable[Answer]) -> Answer:
@@ -243,7 +286,7 @@ async def _reached(answer: Awaitable[Answer]) -> Answer:
 
 def _object(answer: Answer) -> Body:
     """Return the answer's JSON object. Raises GatewayUnreachable for a server's failure, else UnreadableAnswer."""
-    if answer.status >= 500 or answer.status == 429:
+    if answer.status >= 500 or answer.status in {408, 425, 429}:
         raise GatewayUnreachable(f"the gateway answered with HTTP status {answer.status}")
     if answer.status != 200:
         raise UnreadableAnswer(f"the gateway answered with HTTP status {answer.status}")

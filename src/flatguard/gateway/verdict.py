@@ -82,6 +82,9 @@ UNDECIDED: Mapping[str, frozenset[int]] = {
 }
 
 
+NOT_SENT = 0
+"""The code of a refusal that is not the broker's: the request never left. It tells nothing about the account."""
+
 TURNED_AWAY: Mapping[int, str] = {
     401: "the token was not accepted",
     403: "the gateway does not let us in from here",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -50,6 +51,7 @@ async def _run(settings: Settings, key: Secret) -> None:
 
 
 def say(*sentences: str) -> None:
-    """Tell the operator, on stderr."""
+    """Tell the operator, on stderr. That nobody listens any more is no reason to stop guarding."""
     for sentence in sentences:
-        click.echo(sentence, err=True)
+        with suppress(OSError, ValueError):
+            click.echo(sentence, err=True)

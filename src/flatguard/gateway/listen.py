@@ -7,6 +7,7 @@ the events that arrived since subscribing are handed over, so that there is no g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from random import Random
 from typing import NoReturn
 
@@ -17,21 +18,22 @@ from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError
 from flatguard.gateway.backoff import delay_s
 from flatguard.gateway.hub import Hub as HubConnection
-from flatguard.gateway.hub import HubError, HubRefused, open_hub
+from flatguard.gateway.hub import HubCallFailed, HubLost, HubRefused, open_hub
 from flatguard.gateway.socket import Dial
 from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
-from flatguard.model.events import Event, Hub, LinkDown, LinkUp
+from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
 
 SUBSCRIBE_S = 10.0
-STABLE_S = 60.0  # a connection that held this long starts the delays over
+STABLE_S = 60.0  # a connection that was up for so long starts the delays over
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
-QUIET_MARKET_S = 15.0  # no quote for contracts that are held: the stream is taken for dead
-QUIET_MARKET_MOST_S = 300.0
+QUIET_MARKET_S = 15.0  # no quote although contracts are wanted: the stream is taken for dead
+QUIET_MARKET_MOST_S = 300.0  # a closed market is quiet too, so the patience doubles up to this
 PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost
-KEEP_QUOTES_S = 60.0  # a contract is watched this long after it was last held
+KEEP_QUOTES_S = 60.0  # a contract is watched so much longer than it is wanted
+TOKEN_REFUSED = {401, 403}
 
 USER_STREAMS = ("SubscribeOrders", "SubscribePositions", "SubscribeTrades")
 
@@ -53,6 +55,8 @@ class Listener:
     dial: Dial | None = None
     up: bool = False
     _attempt: int = 0
+    _up_at: float = 0.0
+    _tried: str = field(default="", repr=False)
     _hurry: trio.Event = field(factory=trio.Event)
     _leave: trio.Event = field(factory=trio.Event)
 
@@ -67,41 +71,47 @@ class Listener:
     async def listen(self, serve: Serve) -> NoReturn:
         """Connect and ``serve`` for ever. There is no last attempt; every loss is told by a LinkDown."""
         while True:
+            self._hurry = trio.Event()
             with trio.move_on_after(delay_s(self._attempt, self.random)):
                 await self._hurry.wait()
-            self._hurry, self._leave = trio.Event(), trio.Event()
-            began = trio.current_time()
             reason = await self._listen_once(serve)
-            self.up = False
-            self._attempt = 0 if trio.current_time() - began >= STABLE_S else self._attempt + 1
+            held = self.up and trio.current_time() - self._up_at >= STABLE_S
+            self.up, self._attempt = False, 0 if held else self._attempt + 1
             await self.send((LinkDown(self.clock.now(), self.hub, reason),))
 
     async def tell_up(self, *events: Event) -> None:
         """Tell that the hub is connected and subscribed, followed by ``events``."""
-        self.up = True
+        self.up, self._up_at = True, trio.current_time()
         await self.send((LinkUp(self.clock.now(), self.hub), *events))
 
     async def _listen_once(self, serve: Serve) -> str:
         """Serve one connection and return why it ended."""
-        reason = "connecting anew"
+        reason, refused = "connecting anew", False
+        self._leave = trio.Event()
         try:
             async with (
-                open_hub(self.url, token=self.token.current, dial=self.dial) as connection,
+                open_hub(self.url, token=self._token, dial=self.dial) as connection,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
                 await serve(connection)
-        except* HubRefused as refused:
-            reason = _first(refused)
+        except* HubRefused as group:
+            error = _first(group)
+            reason, refused = str(error), isinstance(error, HubRefused) and error.status in TOKEN_REFUSED
+        except* (FlatguardError, trio.TooSlowError) as group:
+            reason = str(_first(group)) or "subscribing took too long"
+        if refused:
             await self._renew_token()
-        except* (HubError, FlatguardError, trio.TooSlowError) as lost:
-            reason = _first(lost) or "subscribing took too long"
         return reason
 
+    async def _token(self) -> str:
+        self._tried = await self.token.current()
+        return self._tried
+
     async def _renew_token(self) -> None:
-        """The upgrade was refused: perhaps the token is not good any more. The next attempt takes a new one."""
+        """The token that was tried is not good any more: the next attempt takes another one."""
         try:
-            await self.token.renewed(await self.token.current())
+            await self.token.renewed(self._tried)
         except FlatguardError:
             pass  # the next attempt says why
 
@@ -115,11 +125,11 @@ class Listener:
         return tuple(event for i in invocations for event in events_in(self.hub, i.target, i.arguments, at))
 
 
-def _first(group: BaseExceptionGroup[Exception]) -> str:
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error)
+    return error
 
 
 @define
@@ -135,30 +145,48 @@ class UserHub:
         await self.listener.listen(self._serve)
 
     async def _serve(self, hub: HubConnection) -> None:
-        with trio.fail_after(SUBSCRIBE_S):
-            await hub.invoke("SubscribeAccounts")
-            for account_id in self.accounts:
-                for stream in USER_STREAMS:
-                    await hub.invoke(stream, account_id)
-        photograph: list[Event] = []
+        await self._subscribe(hub)
+        photograph: Batch = ()
         held: list[Event] = []
+        holding = trio.CancelScope(deadline=trio.current_time() + PHOTOGRAPH_S)
+        late = False
+
+        async def take_photograph() -> None:
+            nonlocal photograph
+            photograph = await self.photograph()
+            if late:
+                await self.listener.send(photograph)
+            else:
+                holding.cancel()
+
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as holding:
-                holding.deadline = trio.current_time() + PHOTOGRAPH_S
-                nursery.start_soon(self._photograph_into, photograph, holding)  # noqa: ASYNC111  harmless when late
+            nursery.start_soon(take_photograph)
+            with holding:
                 while True:
                     held += self.listener.events(await hub.receive())
-            in_time = bool(photograph)
+            late = True
             await self.listener.tell_up(*photograph, *held)
             while True:
                 await self.listener.send(self.listener.events(await hub.receive()))
-                if not in_time and photograph:
-                    in_time = True
-                    await self.listener.send(tuple(photograph))
 
-    async def _photograph_into(self, photograph: list[Event], holding: trio.CancelScope) -> None:
-        photograph += await self.photograph()
-        holding.cancel()
+    async def _subscribe(self, hub: HubConnection) -> None:
+        """Subscribe to everything at once: every round trip is one in which nothing is told to us."""
+        refused: list[HubCallFailed] = []
+
+        async def invoke(method: str, *arguments: object) -> None:
+            try:
+                await hub.invoke(method, *arguments)
+            except HubCallFailed as error:
+                refused.append(error)
+
+        with trio.fail_after(SUBSCRIBE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(invoke, "SubscribeAccounts")
+                for account_id in self.accounts:
+                    for stream in USER_STREAMS:
+                        nursery.start_soon(invoke, stream, account_id)
+        if refused:
+            raise refused[0]
 
 
 @define
@@ -173,7 +201,10 @@ class MarketHub:
     wanted: frozenset[ContractId] = frozenset()
     unpriced: frozenset[ContractId] = frozenset()
     _changed: trio.Event = field(factory=trio.Event)
-    _quiet_for: float = QUIET_MARKET_S
+    _subscribed: set[ContractId] = field(factory=set)
+    _waiting: trio.CancelScope = field(factory=trio.CancelScope)
+    _heard_at: float = 0.0
+    _patience_s: float = QUIET_MARKET_S
 
     def watch(self, contracts: frozenset[ContractId], unpriced: frozenset[ContractId] = frozenset()) -> None:
         """Want the quotes of exactly ``contracts``, ``unpriced`` of which nobody has a price for yet.
@@ -181,44 +212,68 @@ class MarketHub:
         Those no longer named are kept for a minute.
         """
         if (contracts, unpriced) != (self.wanted, self.unpriced):
+            if not self._subscribed:
+                self._heard_at = trio.current_time()  # silence counts from here
             self.wanted, self.unpriced = contracts, unpriced
+            self._waiting.deadline = self._patience_ends_at
             changed, self._changed = self._changed, trio.Event()
             changed.set()
 
+    @property
+    def _patience_ends_at(self) -> float:
+        return self._heard_at + self._patience_s if self.wanted else inf
+
     async def listen(self) -> NoReturn:
-        """Listen for ever. A stream that tells nothing of contracts that are wanted is given up and opened anew."""
+        """Listen for ever. A stream that tells nothing although contracts are wanted is given up and opened anew."""
         await self.listener.listen(self._serve)
 
     async def _serve(self, hub: HubConnection) -> None:
+        self._subscribed = set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._subscribe, hub)
             await self.listener.tell_up()
+            self._heard_at = trio.current_time()
             while True:
-                limit = self._quiet_for if self.wanted else float("inf")
-                with trio.move_on_after(limit) as waiting:
-                    batch = self.listener.events(await hub.receive())
-                    self._quiet_for = QUIET_MARKET_S
-                    await self.listener.send(batch)
-                if waiting.cancelled_caught and self.wanted:
-                    self._quiet_for = min(self._quiet_for * 2, QUIET_MARKET_MOST_S)  # a closed market is quiet too
-                    raise HubError(f"no quote for {limit:.0f} s")
+                batch = self.listener.events(await self._receive(hub))
+                if any(isinstance(event, QuoteMoved) for event in batch):
+                    self._heard_at, self._patience_s = trio.current_time(), QUIET_MARKET_S
+                began = trio.current_time()
+                await self.listener.send(batch)
+                self._heard_at += trio.current_time() - began  # that was no silence of the hub's
 
-    async def _subscribe(self, hub: HubConnection) -> None:
+    async def _receive(self, hub: HubConnection) -> list[Invocation]:
+        with trio.CancelScope(deadline=self._patience_ends_at) as self._waiting:
+            return await hub.receive()
+        quiet_s, self._patience_s = self._patience_s, min(self._patience_s * 2, QUIET_MARKET_MOST_S)
+        raise HubLost(f"no quote for {quiet_s:.0f} s")
+
+    async def _subscribe(self, hub: HubConnection) -> NoReturn:
         """Keep the hub's subscriptions equal to what is wanted, for ever."""
-        wanted_at: dict[ContractId, float] = {}
-        subscribed_at: dict[ContractId, float] = {}
+        ends: dict[ContractId, float] = {}  # of what is not wanted any more
+        price_due: dict[ContractId, float] = {}
         while True:
-            changed = self._changed
-            now = trio.current_time()
-            wanted_at.update(dict.fromkeys(self.wanted, now))
-            without_price = {c for c in self.unpriced if now - subscribed_at.get(c, now) >= PRICE_WITHIN_S}
-            for contract_id in sorted(without_price | {c for c, at in wanted_at.items() if now - at >= KEEP_QUOTES_S}):
-                await hub.invoke("UnsubscribeContractQuotes", contract_id)
-                del subscribed_at[contract_id]
-                if contract_id not in self.wanted:
-                    del wanted_at[contract_id]
-            for contract_id in sorted(wanted_at.keys() - subscribed_at.keys()):
-                await hub.invoke("SubscribeContractQuotes", contract_id)
-                subscribed_at[contract_id] = trio.current_time()
-            with trio.move_on_after(PRICE_WITHIN_S if self.unpriced else KEEP_QUOTES_S):
+            changed, wanted, now = self._changed, self.wanted, trio.current_time()
+            for contract_id in sorted(wanted - self._subscribed):
+                await _try_to_invoke(hub, "SubscribeContractQuotes", contract_id)
+                self._subscribed.add(contract_id)
+                price_due[contract_id] = trio.current_time() + PRICE_WITHIN_S
+            ends = {c: ends.get(c, now + KEEP_QUOTES_S) for c in self._subscribed - wanted}
+            over = {c for c, end in ends.items() if end <= now}
+            priceless = {c for c in self.unpriced & self._subscribed if price_due[c] <= now}
+            for contract_id in sorted(over | priceless):
+                await _try_to_invoke(hub, "UnsubscribeContractQuotes", contract_id)
+                self._subscribed.discard(contract_id)
+                ends.pop(contract_id, None)
+            if priceless:
+                continue
+            due = [price_due[c] for c in self.unpriced & self._subscribed]
+            with trio.move_on_at(min((*ends.values(), *due), default=inf)):
                 await changed.wait()
+
+
+async def _try_to_invoke(hub: HubConnection, method: str, contract_id: ContractId) -> None:
+    """Invoke a method. A contract that the hub will not have must not cost the others their quotes."""
+    try:
+        await hub.invoke(method, contract_id)
+    except HubCallFailed:
+        pass  # without quotes its rules say so; the next connection asks again

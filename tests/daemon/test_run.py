@@ -116,7 +116,7 @@ async def test_a_gateway_that_fails_in_several_ways_is_told_each_way_once(
     async with open_system(tmp_path, REDUCE_TO_2, started=False) as system:
         for fault in ("http_500", "html_body", "http_500"):
             await system.heal()
-            await system.fault(fault, target="/api/Account/search")
+            await system.fault(fault, target="/api/Auth/loginKey")
             if system.at_work is None:
                 await system.start()
             await trio.sleep(18)  # between two of its attempts
@@ -152,6 +152,24 @@ async def test_what_is_in_force_is_written_down_and_the_key_is_nowhere(tmp_path:
         key = next(iter(system.double.users.values())).api_key
         assert key.encode() not in system.settings.journal.path.read_bytes()
         assert all(key not in sentence for sentence in system.said)
+
+
+async def test_a_locked_account_is_kept_flat_after_a_start_although_the_accounts_cannot_be_listed(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    rules = {"max_contracts": MaxContracts(limit=2, lockout_on_breach=True)}
+    async with open_system(tmp_path, rules) as system:
+        await system.until_protected()
+        await system.order("MNQ", 5)
+        await system.until(lambda: system.stories() and system.stories()[0].proven_at)
+        await system.kill()
+        await system.order("MNQ", 1)
+        await system.fault("http_500", target="/api/Account/search")
+        await system.start()
+        await system.until(lambda: system.held("MNQ") == 0, 5)
+        assert system.protection == "BLIND"
+        await system.heal()
+        await system.until_protected()
 
 
 # at work

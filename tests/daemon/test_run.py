@@ -15,6 +15,7 @@ from attrs import evolve
 
 from flatguard.daemon import run as run_module
 from flatguard.daemon.picture import Pictures
+from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.run import guard
 from flatguard.errors import AccountUnknown, AlreadyGuarded, FlatguardError, LoginRefused
 from flatguard.journal.reading import read_facts
@@ -210,7 +211,19 @@ async def test_whoever_looks_on_and_raises_does_not_end_guarding(tmp_path: Path,
 async def test_a_full_feed_slows_the_hubs_and_not_enforcement(
     tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What enforcement reads for itself goes into the feed too; it is left out rather than waited for."""
+    judge_events = Pipeline.judge_events
+
+    async def judge_slowly(self: Pipeline, feed: Any, told: Any) -> None:
+        inner_in, inner_out = trio.open_memory_channel[Batch](0)
+        async with trio.open_nursery() as nursery, feed, inner_in:
+            nursery.start_soon(judge_events, self, inner_out, told)
+            async for batch in feed:
+                await trio.sleep(0.1)
+                await inner_in.send(batch)
+
     monkeypatch.setattr(run_module, "FEED_BATCHES", 0)
+    monkeypatch.setattr(Pipeline, "judge_events", judge_slowly)
     async with open_system(tmp_path, REDUCE_TO_2, options=Options()) as system:
         await system.until_protected()
         await system.order("MNQ", 5)

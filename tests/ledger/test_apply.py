@@ -430,6 +430,7 @@ def test_a_contract_that_was_described_is_known_by_its_name() -> None:
     assert (state.label(EP), state.ticker(EP)) == ("ESU5", "ES")
     assert (state.label(RTY), state.ticker(RTY)) == ("RTYU5", "RTY")
     assert AccountState(ACCOUNT).ticker(EP) == "ES"
+    assert state.label(ContractId("SOMETHING")) == "SOMETHING"
 
 
 # --- whose clock turns the day ---
@@ -459,6 +460,11 @@ def test_a_clock_set_back_does_not_keep_the_day_from_turning() -> None:
     assert state.today == trading_day(chicago("2025-01-15 17:30"), state.terms)
     state = apply(state, TradeMade(chicago("2025-01-15 10:01"), trade(1, chicago("2025-01-15 17:31"), "-100")))
     assert state.realized.gross == -100
+
+
+def test_a_clock_set_back_does_not_bring_yesterday_back_before_the_next_reading_shows_it() -> None:
+    state = read_at("2025-01-15 17:30", "2025-01-15 17:30")
+    assert apply(state, ClockReached(chicago("2025-01-15 10:00"))).today == state.today
 
 
 def test_with_clocks_that_agree_the_day_turns_at_the_second_itself() -> None:

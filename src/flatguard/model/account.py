@@ -159,6 +159,4 @@ class AccountState:
         if root_of(contract_id) == contract_id.upper():
             return contract_id
         month = contract_id.rpartition(".")[2]
-        return (
-            f"{self.ticker(contract_id)}{month[:1]}{month[-1:]}" if root_of(contract_id) != contract_id else contract_id
-        )
+        return f"{self.ticker(contract_id)}{month[:1]}{month[-1:]}"

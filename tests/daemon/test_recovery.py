@@ -151,7 +151,7 @@ def test_what_does_not_outlive_a_process_is_not_believed_after_a_start() -> None
     state = evolve(state, exposure_at=at(1), record_at=at(1), read_failed="x", breached={"max_contracts": mark})
     woken = awakened(state)
     assert woken.links == {Hub.USER: Link(), Hub.MARKET: Link()}
-    assert not woken.pictured
+    assert (woken.exposure_at, woken.record_at) == (None, None)
     assert (woken.doubt, woken.read_failed, dict(woken.quotes)) == (None, None, {})
     assert woken.breached["max_contracts"] == evolve(mark, told=(), told_at=mark.since)
 

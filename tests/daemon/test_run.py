@@ -15,6 +15,7 @@ from attrs import evolve
 
 from flatguard.daemon import run as run_module
 from flatguard.daemon.picture import Pictures
+from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.run import guard
 from flatguard.errors import AccountUnknown, AlreadyGuarded, FlatguardError, LoginRefused
 from flatguard.journal.reading import read_facts
@@ -116,7 +117,7 @@ async def test_a_gateway_that_fails_in_several_ways_is_told_each_way_once(
     async with open_system(tmp_path, REDUCE_TO_2, started=False) as system:
         for fault in ("http_500", "html_body", "http_500"):
             await system.heal()
-            await system.fault(fault, target="/api/Account/search")
+            await system.fault(fault, target="/api/Auth/loginKey")
             if system.at_work is None:
                 await system.start()
             await trio.sleep(18)  # between two of its attempts
@@ -152,6 +153,24 @@ async def test_what_is_in_force_is_written_down_and_the_key_is_nowhere(tmp_path:
         key = next(iter(system.double.users.values())).api_key
         assert key.encode() not in system.settings.journal.path.read_bytes()
         assert all(key not in sentence for sentence in system.said)
+
+
+async def test_a_locked_account_is_kept_flat_after_a_start_although_the_accounts_cannot_be_listed(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    rules = {"max_contracts": MaxContracts(limit=2, lockout_on_breach=True)}
+    async with open_system(tmp_path, rules) as system:
+        await system.until_protected()
+        await system.order("MNQ", 5)
+        await system.until(lambda: system.stories() and system.stories()[0].proven_at)
+        await system.kill()
+        await system.order("MNQ", 1)
+        await system.fault("http_500", target="/api/Account/search")
+        await system.start()
+        await system.until(lambda: system.held("MNQ") == 0, 5)
+        assert system.protection == "BLIND"
+        await system.heal()
+        await system.until_protected()
 
 
 # at work
@@ -192,7 +211,19 @@ async def test_whoever_looks_on_and_raises_does_not_end_guarding(tmp_path: Path,
 async def test_a_full_feed_slows_the_hubs_and_not_enforcement(
     tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What enforcement reads for itself goes into the feed too; it is left out rather than waited for."""
+    judge_events = Pipeline.judge_events
+
+    async def judge_slowly(self: Pipeline, feed: Any, told: Any) -> None:
+        inner_in, inner_out = trio.open_memory_channel[Batch](0)
+        async with trio.open_nursery() as nursery, feed, inner_in:
+            nursery.start_soon(judge_events, self, inner_out, told)
+            async for batch in feed:
+                await trio.sleep(0.1)
+                await inner_in.send(batch)
+
     monkeypatch.setattr(run_module, "FEED_BATCHES", 0)
+    monkeypatch.setattr(Pipeline, "judge_events", judge_slowly)
     async with open_system(tmp_path, REDUCE_TO_2, options=Options()) as system:
         await system.until_protected()
         await system.order("MNQ", 5)

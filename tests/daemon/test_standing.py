@@ -128,6 +128,16 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Any]], str, str]] = {
         "could not be read since 17:00:00 UTC: no answer",
     ),
     "a picture from the future": (lambda: standing(after(), at(-16)), "BLIND", "could not be read"),
+    "a clock set forward": (
+        lambda: standing(evolve(after(), clock_ahead=timedelta(hours=1))),
+        "BLIND",
+        "this machine's clock is 1:00:00 ahead of the broker's; set it right",
+    ),
+    "a clock set back": (
+        lambda: standing(evolve(after(), clock_ahead=-timedelta(hours=1))),
+        "BLIND",
+        "this machine's clock is 1:00:00 behind the broker's; set it right",
+    ),
     "in doubt": (lambda: standing(after(set_aside)), "BLIND", "an event could not be understood: no such field"),
     "a rule without prices": (lambda: standing(after(), book=RuleBook({"b": Blind()})), "BLIND", "b: no price"),
     "closes refused": (lambda: standing(after(refused)), "ALERT-ONLY", "AccountRejected (code 2)"),

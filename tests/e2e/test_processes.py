@@ -222,8 +222,9 @@ mode = "enforce"
         status = self.status()[1]
         return status["accounts"][0] if status else {}
 
-    def until_protected(self) -> None:
-        until(lambda: self.account().get("protection") == "PROTECTED", "the account is PROTECTED")
+    def until_protected(self, daemon: Daemon) -> None:
+        until(lambda: ": PROTECTED" in daemon.said(), "the account is PROTECTED")
+        assert self.account()["protection"] == "PROTECTED"
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_an_order_for_five_leaves_two(desk: Desk) -> None:
     simulator = desk.simulator()
     desk.write_config(simulator.ready, REDUCE_TO_2)
     daemon = desk.run()
-    desk.until_protected()
+    desk.until_protected(daemon)
     simulator.order("MNQ", 5)
     until(lambda: simulator.held() == {"MNQZ6": 2}, "2 of 5 are left")
     until(lambda: "proven by two readings" in daemon.said(), "the end state is proven")
@@ -264,7 +265,7 @@ def test_the_daily_loss_flattens_and_locks_and_outlives_a_sigkill(desk: Desk) ->
     simulator = desk.simulator()
     desk.write_config(simulator.ready, LOSS_500)
     daemon = desk.run()
-    desk.until_protected()
+    desk.until_protected(daemon)
     simulator.price("MNQ", 25000)
     simulator.order("MNQ", 1, limitPrice=24000)
     simulator.order("MNQ", -1, stopPrice=24500)
@@ -305,7 +306,7 @@ def test_sigterm_ends_cleanly_and_sigint_too(desk: Desk) -> None:
     desk.write_config(simulator.ready, REDUCE_TO_2)
     for number in (signal.SIGTERM, signal.SIGINT):
         daemon = desk.run()
-        desk.until_protected()
+        desk.until_protected(daemon)
         daemon.process.send_signal(number)
         assert daemon.ended(10) == 0
         assert "Traceback" not in daemon.said()
@@ -318,7 +319,7 @@ def test_a_second_guard_of_the_same_account_is_refused_whatever_its_journal(desk
     simulator = desk.simulator()
     desk.write_config(simulator.ready, REDUCE_TO_2)
     first = desk.run()
-    desk.until_protected()
+    desk.until_protected(first)
     other = desk.folder / "other.toml"
     other.write_text(desk.config.read_text().replace("journal.db", "other.db"))
     second = desk.run(config=other)
@@ -347,7 +348,7 @@ def test_a_wrong_key_ends_it_with_one_line_and_a_sound_journal(desk: Desk) -> No
         ((stopped_at,),) = db.execute("SELECT stopped_at FROM run")
         assert stopped_at is not None
     right = desk.run()
-    desk.until_protected()
+    desk.until_protected(right)
     assert right.stop() == 0
 
 
@@ -395,7 +396,7 @@ def test_an_unreachable_gateway_is_asked_again_until_it_is_there(desk: Desk) -> 
     assert process.stdout is not None
     simulator = Simulator(process, json.loads(process.stdout.readline()))
     desk.ends.callback(simulator.end)
-    desk.until_protected()
+    desk.until_protected(daemon)
     simulator.order("MNQ", 5)
     until(lambda: simulator.held() == {"MNQZ6": 2}, "2 of 5 are left")
     assert daemon.said().count("BLIND") == 1
@@ -416,7 +417,7 @@ def test_a_damaged_journal_is_set_aside_and_its_account_locked(desk: Desk) -> No
     damage = b"not a journal at all, " * 1_000
     desk.journal.write_bytes(damage)
     daemon = desk.run()
-    desk.until_protected()
+    desk.until_protected(daemon)
     (aside,) = desk.folder.glob("journal.db.damaged-*")
     assert aside.read_bytes() == damage
     assert "is damaged" in daemon.said()
@@ -427,6 +428,6 @@ def test_a_damaged_journal_is_set_aside_and_its_account_locked(desk: Desk) -> No
     until(simulator.flat, "a locked account stays flat")
     daemon.kill()
     again = desk.run()
-    desk.until_protected()
+    desk.until_protected(again)
     assert [lock["rule"] for lock in desk.account()["lockouts"]] == ["journal_damaged"]
     assert again.stop() == 0

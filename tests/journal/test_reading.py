@@ -173,13 +173,15 @@ def test_a_reader_beside_a_writer_sees_whole_groups_only(path: Path) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         looks = 0
-        while not finished.is_set():
-            facts = read_facts(path)
-            assert facts.run is not None
-            assert facts.standings[ACCOUNT][0] == facts.run.alive_at
-            assert all(len(story.steps) == 1 for story in read_stories(path)[-5:])
-            looks += 1
-        writer.join()
+        try:
+            while not finished.is_set():
+                facts = read_facts(path)
+                assert facts.run is not None
+                assert facts.standings[ACCOUNT][0] == facts.run.alive_at
+                assert all(len(story.steps) == 1 for story in read_stories(path)[-5:])
+                looks += 1
+        finally:
+            writer.join()
     assert looks > 1
 
 

@@ -187,9 +187,16 @@ async def _guard(
     def broker_of(account_id: AccountId) -> Broker | None:
         return enforcing if standings.watchmen[account_id].enforcing else None
 
+    refusal: FlatguardError | None = None
+
+    async def check_accounts() -> None:
+        nonlocal refusal
+        refusal = await _stranger_among(tuple(books), records)
+        if refusal is not None:
+            stopping.set()
+
     recorder = Recorder(at_work.note, keeper.kept, report)
     everything_written = trio.Event()
-    refusal: FlatguardError | None = None
     try:
         async with trio.open_nursery() as record:
             record.start_soon(keeper.keep, everything_written)
@@ -205,12 +212,13 @@ async def _guard(
                     task_status.started(at_work)
                     async with feed_in:
                         try:
-                            reached = await _until_reached(records, settings, stopping, tell, feed_in.send)
-                        except (LoginRefused, AccountUnknown) as error:
-                            refusal, reached = error, False
-                        if reached:
+                            logged_in = await _until_logged_in(token, at_work, stopping, feed_in.send)
+                        except LoginRefused as error:
+                            refusal, logged_in = error, False
+                        if logged_in:
                             services.start_soon(token.keep_fresh)
                             async with trio.open_nursery() as sources:
+                                sources.start_soon(check_accounts)
                                 sources.start_soon(user_hub.listen)
                                 sources.start_soon(market_hub.listen)
                                 for account_id in books:
@@ -244,41 +252,52 @@ async def _photograph(pictures: Pictures, accounts: tuple[AccountId, ...]) -> Ba
     return tuple(events)
 
 
-async def _until_reached(gateway: Gateway, settings: Settings, stopping: trio.Event, tell: Tell, send: Send) -> bool:
-    """Log in and find the accounts; an unreachable gateway is asked again until it answers or we are to stop.
+async def _until_logged_in(token: Token, at_work: Guard, stopping: trio.Event, send: Send) -> bool:
+    """Log in; an unreachable gateway is asked again until it answers or we are to stop.
 
-    Returns whether it answered. Raises LoginRefused or AccountUnknown. Why it does not answer is an event of every
-    account, and told once.
+    Returns whether we are logged in. Raises LoginRefused. Each reason why not is told once, and an event of every
+    account.
     """
     said: set[str] = set()
     while not stopping.is_set():
         try:
-            known = {account.id: account.name for account in await gateway.accounts()}
-        except (LoginRefused, AccountUnknown):
+            await token.current()
+        except LoginRefused:
             raise
         except FlatguardError as error:
             reason = str(error)
-            if not said:
-                tell(f"BLIND: {reason}; asking again every {ASK_AGAIN_S:.0f} s")
-            elif reason not in said:
-                tell(f"still: {reason}")
             if reason not in said:
+                at_work.tell(
+                    f"BLIND: {reason}; asking again every {ASK_AGAIN_S:.0f} s" if not said else f"still: {reason}"
+                )
                 said.add(reason)
-                await send(tuple(ReadingFailed(gateway.clock.now(), a.id, reason) for a in settings.accounts))
+                await send(tuple(ReadingFailed(at_work.clock.now(), a, reason) for a in at_work.board.states))
             with trio.move_on_after(ASK_AGAIN_S):
                 await stopping.wait()
             continue
-        for account in settings.accounts:
-            if account.id not in known:
-                listed = ", ".join(f"{i} ({name})" for i, name in sorted(known.items())) or "none"
-                raise AccountUnknown(
-                    f"account {account.id} of the settings is not one of this login",
-                    hint=f"the login has: {listed}",
-                )
         if said:
-            tell("the gateway answers")
+            at_work.tell("the gateway answers")
         return True
     return False
+
+
+async def _stranger_among(accounts: tuple[AccountId, ...], gateway: Gateway) -> AccountUnknown | None:
+    """Return the error for the first of ``accounts`` that the login does not have; None where it has them all.
+
+    Asks until the gateway lists its accounts. Guarding does not wait for that.
+    """
+    while True:
+        try:
+            known = {account.id: account.name for account in await gateway.accounts()}
+        except FlatguardError:
+            await trio.sleep(ASK_AGAIN_S)
+            continue
+        listed = ", ".join(f"{i} ({name})" for i, name in sorted(known.items())) or "none"
+        for account_id in accounts:
+            if account_id not in known:
+                text = f"account {account_id} of the settings is not one of this login"
+                return AccountUnknown(text, hint=f"the login has: {listed}")
+        return None
 
 
 async def _keep_reporting(at_work: Guard) -> None:

@@ -195,6 +195,25 @@ async def _guard(
         if refusal is not None:
             stopping.set()
 
+    async def listen(services: trio.Nursery) -> None:
+        """Run the sources until we are to stop, which we are too where the login or an account is refused."""
+        nonlocal refusal
+        try:
+            if not await _until_logged_in(token, at_work, stopping, feed_in.send):
+                return
+        except LoginRefused as error:
+            refusal = error
+            return
+        services.start_soon(token.keep_fresh)
+        async with trio.open_nursery() as sources:
+            sources.start_soon(check_accounts)
+            sources.start_soon(user_hub.listen)
+            sources.start_soon(market_hub.listen)
+            for account_id in books:
+                sources.start_soon(pictures.keep, account_id, feed_in.send)
+            await stopping.wait()
+            sources.cancel_scope.cancel()
+
     recorder = Recorder(at_work.note, keeper.kept, report)
     everything_written = trio.Event()
     try:
@@ -211,20 +230,7 @@ async def _guard(
                     workers.start_soon(pipeline.judge_events, feed_out, told_in)
                     task_status.started(at_work)
                     async with feed_in:
-                        try:
-                            logged_in = await _until_logged_in(token, at_work, stopping, feed_in.send)
-                        except LoginRefused as error:
-                            refusal, logged_in = error, False
-                        if logged_in:
-                            services.start_soon(token.keep_fresh)
-                            async with trio.open_nursery() as sources:
-                                sources.start_soon(check_accounts)
-                                sources.start_soon(user_hub.listen)
-                                sources.start_soon(market_hub.listen)
-                                for account_id in books:
-                                    sources.start_soon(pictures.keep, account_id, feed_in.send)
-                                await stopping.wait()
-                                sources.cancel_scope.cancel()
+                        await listen(services)
                     workers.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
                 services.cancel_scope.cancel()
             keeper.post(RunStopped(clock.now()))

@@ -46,6 +46,7 @@ from flatguard.settings.secrets import Secret
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
 TOLD_MESSAGES = 100  # the intake of enforcement empties it at once
+LAST_REQUEST_S = 3.0  # after the call to stop, for a close that is under way
 STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seconds that service managers allow
 FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
@@ -212,6 +213,8 @@ async def _guard(
             for account_id in books:
                 sources.start_soon(pictures.keep, account_id, feed_in.send)
             await stopping.wait()
+            routine_http.end_within(0)
+            enforcement_http.end_within(LAST_REQUEST_S)
             sources.cancel_scope.cancel()
 
     recorder = Recorder(at_work.note, keeper.kept, report)

@@ -506,11 +506,16 @@ async def test_cancelled_callers_do_jam_a_client_of_httpx_alone(
         base_url="https://gateway" if server.tls else ADDRESS,
         verify=anonymous(ssl.PROTOCOL_TLS_CLIENT),
         timeout=httpx.Timeout(5, pool=3),
-        limits=httpx.Limits(max_connections=4),
+        limits=httpx.Limits(max_connections=2),
     )
-    await crowd.run(partial(client.post, "/"), 0.5)
+
+    async def jam() -> None:
+        for _ in range(20):  # Trio draws lots among what happens at once, so it may take a while
+            await crowd.run(partial(client.post, "/"), 0.25)
+            await client.post("/")
+
     with pytest.raises(httpx.PoolTimeout):
-        await client.post("/")
+        await jam()
 
 
 @pytest.mark.e2e

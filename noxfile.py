@@ -53,7 +53,7 @@ def lint(session: nox.Session) -> None:
     session.install(".", *LINT)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("flake8", "--select", "ASYNC", "src")
+    session.run("flake8", "src")
     session.run("mypy")
     session.run("lint-imports", env={"PYTHONPATH": "src"})
 

@@ -171,10 +171,15 @@ class Desk:
         self.tell(exposure(self.now, positions, orders))
 
     def at(self, moment: str) -> Desk:
-        """Move on to a moment of Chicago time: ``14:00`` of the same day there, or with a date."""
+        """Move on to a moment of Chicago time: ``14:00`` of the same day there, or with a date.
+
+        Until then the record was read now and then, so the broker's clock has been heard.
+        """
         if len(moment) <= len("14:00:00.000"):
             moment = f"{self.now.astimezone(CHICAGO).date()} {moment}"
-        self.now = chicago(moment)
+        before, self.now = self.now, chicago(moment)
+        if self.now > before + timedelta(minutes=1):
+            self.state = apply(self.state, record(self.now - timedelta(seconds=5)))
         return self
 
     def later(self, seconds: float) -> Desk:

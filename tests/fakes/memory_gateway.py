@@ -13,8 +13,6 @@ import httpx
 import trio
 from attrs import define, field
 from starlette.types import Receive, Scope, Send
-from tests.fakes.clock import TrioClock
-from tests.fakes.gateway_client import DialBackend
 
 from flatguard.gateway import rest
 from flatguard.gateway.allowance import Allowance
@@ -25,6 +23,8 @@ from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.memory import InMemoryGateway, open_in_memory
 from flatguard.simulator.options import Options
 from flatguard.simulator.world import Ticket, World
+from tests.fakes.clock import TrioClock
+from tests.fakes.gateway_client import DialBackend
 
 START = datetime(2026, 11, 18, 15, tzinfo=UTC)
 """A Wednesday morning in Chicago."""

@@ -54,6 +54,8 @@ class System:
     clock: TrioClock
     said: list[str] = field(factory=list)
     at_work: Guard | None = None
+    away: bool = False  # whether the gateway cannot be reached
+    run_sync: Callable[..., Awaitable[Any]] = inline
     _stopping: trio.Event = field(factory=trio.Event)
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _ended: trio.Event = field(factory=trio.Event)
@@ -82,15 +84,19 @@ class System:
         self.nursery.start_soon(self._run, started)
         await started.wait()
 
-    async def _run(self, started: trio.Event) -> None:
-        user = next(iter(self.double.users.values()))
-        world = World(
+    @property
+    def world(self) -> World:
+        """The world as the daemon meets it here."""
+        return World(
             clock=self.clock,
-            run_sync=inline,
+            run_sync=self.run_sync,
             random=Random(1),
             transport=self._transport,
             dial=self._dial,
         )
+
+    async def _run(self, started: trio.Event) -> None:
+        user = next(iter(self.double.users.values()))
 
         class Status:
             def started(status, value: Guard) -> None:  # noqa: N805
@@ -99,7 +105,7 @@ class System:
 
         with self._scope:
             await guard(
-                self.settings, Secret(user.api_key), self._stopping, self.said.append, world, task_status=Status()
+                self.settings, Secret(user.api_key), self._stopping, self.said.append, self.world, task_status=Status()
             )
         self._ended.set()
 
@@ -118,23 +124,32 @@ class System:
     def _transport(self) -> httpx.AsyncBaseTransport:
         transport = httpx.AsyncHTTPTransport()
         transport._pool = httpcore.AsyncConnectionPool(
-            network_backend=DialBackend(self.gateway.dial), max_connections=16, max_keepalive_connections=16
+            network_backend=DialBackend(self._connect), max_connections=16, max_keepalive_connections=16
         )
         return transport
 
     async def _dial(self, _url: str) -> trio.abc.Stream:
+        if self.away:
+            raise OSError("no route to the gateway")
+        return self.gateway.dial()
+
+    def _connect(self) -> trio.abc.HalfCloseableStream:
+        if self.away:
+            raise httpcore.ConnectError("no route to the gateway")
         return self.gateway.dial()
 
     # the trader and the market
 
-    async def order(self, ticker: str, size: int, *, limit: object = None, stop: object = None) -> int:
+    async def order(
+        self, ticker: str, size: int, *, limit: object = None, stop: object = None, account: AccountId | None = None
+    ) -> int:
         """Place an order as the trader's own hand does: positive sizes buy, negative sell. Returns its id."""
         contract = find_contract(ticker)
         assert contract is not None
         kind = 1 if limit is not None else 4 if stop is not None else 2
         answer = await self.rest.sim(
             "orders",
-            accountId=self.account_id,
+            accountId=self.account_id if account is None else account,
             contractId=contract.id,
             type=kind,
             side=0 if size > 0 else 1,
@@ -193,7 +208,7 @@ class System:
         """Return once ``true()`` holds, and how many virtual seconds that took; fail after ``seconds``."""
         began = trio.current_time()
         with trio.fail_after(seconds):
-            while not true():
+            while not true():  # noqa: ASYNC110  the clock is virtual, and what is awaited rings no bell
                 await trio.sleep(0.01)
         return trio.current_time() - began
 
@@ -211,8 +226,13 @@ async def open_system(
     seed: int = 1,
     mode: Any = "enforce",
     start: datetime = WEDNESDAY_MORNING,
+    accounts: int = 1,
+    started: bool = True,
 ) -> AsyncIterator[System]:
-    """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself."""
+    """Run a double and the daemon beside it; both end with the block. What failed inside leaves as itself.
+
+    The daemon guards the first ``accounts`` of the login, all by the same rules; without ``started`` it is not started.
+    """
     double = Double(seed=seed, start=start, options=options if options is not None else Options.calm())
     user = next(iter(double.users.values()))
     settings = Settings(
@@ -227,7 +247,9 @@ async def open_system(
         trading_day=TradingDaySettings(),
         commissions={"MNQ": Decimal("0.25"), "MES": Decimal("0.25")},
         other_commission=Decimal("0.50"),
-        accounts=(AccountSettings(id=AccountId(user.accounts[0].id), mode=mode, rules=rules),),
+        accounts=tuple(
+            AccountSettings(id=AccountId(account.id), mode=mode, rules=rules) for account in user.accounts[:accounts]
+        ),
     )
     failure: BaseException | None = None
     async with open_in_memory(double) as gateway, http_over(gateway.dial) as http, trio.open_nursery() as nursery:
@@ -239,10 +261,11 @@ async def open_system(
             nursery=nursery,
             clock=TrioClock(start),
         )
-        await system.start()
+        if started:
+            await system.start()
         try:
             yield system
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised again below, without the groups around it
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:

@@ -18,10 +18,10 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.plain_http import Behave, PlainServer, anonymous, reply, serve_requests
 
 from flatguard.gateway import http as http_module
 from flatguard.gateway.http import CONNECT_S, CONNECTIONS, HARD_CAP_S, READ_S, Answer, HttpClient, NoAnswer, NotSent
+from tests.fakes.plain_http import Behave, PlainServer, anonymous, reply, serve_requests
 
 DATE = "Wed, 18 Mar 2026 14:30:00 GMT"
 AT = datetime(2026, 3, 18, 14, 30, tzinfo=UTC)

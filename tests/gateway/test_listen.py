@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
-from tests.fakes.memory_gateway import MemoryGateway, open_gateway
 
 from flatguard.errors import GatewayUnreachable
 from flatguard.gateway.listen import (
@@ -42,6 +41,7 @@ from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
 from flatguard.simulator.hubs import Client
 from flatguard.simulator.options import Options
+from tests.fakes.memory_gateway import MemoryGateway, open_gateway
 
 MNQ, ES, NQ = ContractId("CON.F.US.MNQ.Z26"), ContractId("CON.F.US.EP.Z26"), ContractId("CON.F.US.ENQ.Z26")
 LIVELY = Options.calm().but(price_walk=True)

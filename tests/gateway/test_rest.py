@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-from tests.fakes.memory_gateway import START, MemoryGateway, open_gateway
-from tests.gateway.test_outcomes_page import rows as rows_of_page
 
 from flatguard.errors import FlatguardError, GatewayUnreachable, LoginRefused, UnreadableAnswer
 from flatguard.gateway.http import HARD_CAP_S, READ_S
@@ -23,6 +21,8 @@ from flatguard.model.trading import OrderStatus, OrderType, Side
 from flatguard.signalr.framing import write_json
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.options import Options
+from tests.fakes.memory_gateway import START, MemoryGateway, open_gateway
+from tests.gateway.test_outcomes_page import rows as rows_of_page
 
 MNQ = "CON.F.US.MNQ.Z26"
 ACCOUNTS, CONTRACTS, CONTRACT = "/api/Account/search", "/api/Contract/available", "/api/Contract/searchById"

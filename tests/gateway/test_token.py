@@ -11,11 +11,11 @@ from functools import partial
 import pytest
 import trio
 from attrs import define, field
-from tests.fakes.clock import TrioClock
-from tests.fakes.memory_gateway import START, open_gateway
 
 from flatguard.errors import FlatguardError, GatewayUnreachable, LoginRefused, UnreadableAnswer
 from flatguard.gateway.token import LOGIN_REFUSALS, Token, login_refused
+from tests.fakes.clock import TrioClock
+from tests.fakes.memory_gateway import START, open_gateway
 
 HOUR = 3600.0
 

@@ -10,7 +10,6 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import ACCOUNT, EP, MNQ, RTY, account_row, chicago, contract, exposure, order, position, record, trade
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
 from flatguard.ledger.trading_day import trading_day
@@ -33,6 +32,20 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract, OrderStatus, Quote, Trade
+from tests.fakes.desk import (
+    ACCOUNT,
+    EP,
+    MNQ,
+    RTY,
+    account_row,
+    chicago,
+    contract,
+    exposure,
+    order,
+    position,
+    record,
+    trade,
+)
 
 NOON = chicago("2025-01-15 12:00")
 SECOND = timedelta(seconds=1)
@@ -54,7 +67,8 @@ def told(*rows: Trade, at: datetime = NOON) -> list[Event]:
 
 def test_a_fill_told_again_counts_once() -> None:
     row = trade(7, NOON, -450, fees=1)
-    assert after(*told(row, row)).realized == after(*told(row)).realized
+    once = after(*told(row))
+    assert after(*told(row), state=once).realized is once.realized
 
 
 def test_the_opening_fill_told_again_when_its_position_closes_changes_nothing() -> None:
@@ -99,8 +113,8 @@ def test_a_fill_that_arrives_busted_does_not_count() -> None:
 
 
 def test_a_fill_told_late_takes_its_place_among_the_others() -> None:
-    """The day's low is that of the fills in the order in which they were made, not in which they were told."""
-    loss, win = trade(1, NOON - SECOND, -500), trade(2, NOON, 300)
+    """The day's low is that of the fills in the order in which they were made, not told, and not numbered."""
+    loss, win = trade(2, NOON - SECOND, -500), trade(1, NOON, 300)
     assert after(*told(win, loss)).realized.low_net == -500
 
 
@@ -287,6 +301,13 @@ def test_a_quote_keeps_the_parts_that_are_not_mentioned() -> None:
     assert expected.at == NOON + 2 * SECOND
 
 
+def test_any_quote_confirms_the_book_and_only_a_trade_confirms_the_last_price() -> None:
+    told = QuoteMoved(NOON, MNQ, last=Decimal(2), bid=Decimal(1), ask=Decimal(3))
+    quote = after(told, QuoteMoved(NOON + 9 * SECOND, MNQ)).quotes[MNQ]
+    assert (quote.last_at, quote.book_at) == (NOON, NOON + 9 * SECOND)
+    assert after(QuoteMoved(NOON, MNQ, last=Decimal(2))).quotes[MNQ].book_at is None
+
+
 # the link, the account, failures
 
 
@@ -318,6 +339,23 @@ def test_a_record_read_while_the_hub_told_of_the_account_gives_way_to_it() -> No
         record(NOON + SECOND, began=NOON - SECOND, account=account_row("2")),
     )
     assert state.account == account_row("1", can_trade=False)
+
+
+def test_a_record_that_was_overtaken_by_a_newer_one_adds_its_fills_and_nothing_else() -> None:
+    state = after(
+        record(NOON + 2 * SECOND, account=account_row("2")),
+        record(NOON + 3 * SECOND, [trade(1, NOON, -50)], began=NOON, account=account_row("1")),
+    )
+    assert (state.account, state.record_at) == (account_row("2"), NOON + 2 * SECOND)
+    assert state.realized.net == -50
+
+
+def test_an_event_that_nobody_has_taught_it_is_refused_loudly() -> None:
+    class Surprise:
+        at = NOON
+
+    with pytest.raises(AssertionError, match="Expected code to be unreachable"):
+        apply(AccountState(ACCOUNT), Surprise())  # type: ignore[arg-type]
 
 
 def test_that_the_broker_refuses_closes_holds_until_it_accepts_one() -> None:
@@ -390,5 +428,53 @@ def test_an_account_is_pictured_once_both_readings_are_there() -> None:
 def test_a_contract_that_was_described_is_known_by_its_name() -> None:
     state = after(ContractLearned(NOON, contract(EP)))
     assert (state.label(EP), state.ticker(EP)) == ("ESU5", "ES")
-    assert (state.label(RTY), state.ticker(RTY)) == (RTY, "RTY")
+    assert (state.label(RTY), state.ticker(RTY)) == ("RTYU5", "RTY")
     assert AccountState(ACCOUNT).ticker(EP) == "ES"
+    assert state.label(ContractId("SOMETHING")) == "SOMETHING"
+
+
+# --- whose clock turns the day ---
+
+
+def read_at(ours: str, brokers: str, *events: Event, state: AccountState | None = None) -> AccountState:
+    """The record is read while our clock and the broker's show different times."""
+    state = state if state is not None else AccountState(ACCOUNT)
+    state = apply(state, record(chicago(ours), broker_at=chicago(brokers)))
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def test_a_clock_set_forward_does_not_start_a_day_without_losses() -> None:
+    loss = trade(1, chicago("2025-01-15 10:00"), "-480")
+    state = read_at("2025-01-15 10:00", "2025-01-15 10:00", TradeMade(chicago("2025-01-15 10:00"), loss))
+    state = apply(state, ClockReached(chicago("2025-01-16 10:01")))
+    assert state.realized.gross == -480
+    state = read_at("2025-01-16 10:02", "2025-01-15 10:02", state=state)
+    later = trade(2, chicago("2025-01-15 10:03"), "-400")
+    assert apply(state, TradeMade(chicago("2025-01-16 10:03"), later)).realized.gross == -880
+
+
+def test_a_clock_set_back_does_not_keep_the_day_from_turning() -> None:
+    state = read_at("2025-01-15 10:00", "2025-01-15 17:30")
+    assert state.today == trading_day(chicago("2025-01-15 17:30"), state.terms)
+    state = apply(state, TradeMade(chicago("2025-01-15 10:01"), trade(1, chicago("2025-01-15 17:31"), "-100")))
+    assert state.realized.gross == -100
+
+
+def test_a_clock_set_back_does_not_bring_yesterday_back_before_the_next_reading_shows_it() -> None:
+    state = read_at("2025-01-15 17:30", "2025-01-15 17:30")
+    assert apply(state, ClockReached(chicago("2025-01-15 10:00"))).today == state.today
+
+
+def test_with_clocks_that_agree_the_day_turns_at_the_second_itself() -> None:
+    state = read_at("2025-01-15 16:59:40", "2025-01-15 16:59:39")
+    before = state.today
+    assert apply(state, ClockReached(chicago("2025-01-15 16:59:59"))).today == before
+    assert apply(state, ClockReached(chicago("2025-01-15 17:00:00"))).today != before
+
+
+def test_how_far_our_clock_is_ahead_is_known_once_it_is_more_than_a_slow_answer() -> None:
+    assert read_at("2025-01-15 10:00:50", "2025-01-15 10:00:00").clock_ahead == timedelta(0)
+    assert read_at("2025-01-15 10:02", "2025-01-15 10:00").clock_ahead == timedelta(minutes=2)
+    assert read_at("2025-01-15 10:00", "2025-01-15 10:02").clock_ahead == -timedelta(minutes=2)

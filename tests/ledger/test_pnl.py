@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import OpenProfit, commission_of, first_fill_at_or_below, mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.events import ContractLearned, PositionChanged, QuoteMoved, TradeMade
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Quote, Trade
+from tests.fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
 
 NOW = chicago("2025-01-15 10:00")
 FRESH = NOW - timedelta(seconds=10)
@@ -190,10 +190,10 @@ def test_among_rates_that_were_told_the_dearest_counts_also_for_fills_made_befor
     state = fills(
         trade(1, at(0), commissions=None, size=4),
         trade(2, at(1), commissions="0.25"),
-        trade(3, at(2), commissions="0.50"),
+        trade(3, at(2), commissions="0.75"),
         trade(4, at(3), commissions="0.10"),
     )
-    assert state.realized.commissions == Decimal("2.00") + Decimal("0.85")
+    assert state.realized.commissions == Decimal("3.00") + Decimal("1.10")
 
 
 def test_where_no_fill_told_a_rate_the_settings_assume_one_by_ticker() -> None:

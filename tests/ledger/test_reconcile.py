@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
 from flatguard.model.events import Event, OrderChanged, PositionChanged
 from flatguard.model.trading import OrderStatus
+from tests.fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
 
 NOON = chicago("2025-01-15 12:00")
 LAG = timedelta(seconds=1.5)

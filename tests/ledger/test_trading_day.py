@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fakes.desk import chicago
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import Terms
+from tests.fakes.desk import chicago
 
 US = Terms()
 MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001

@@ -10,9 +10,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import ACCOUNT, chicago
 from flatguard.model.account import AccountState
 from flatguard.model.lockouts import Lockout, combine, latest_end
+from tests.fakes.desk import ACCOUNT, chicago
 
 SET = chicago("2025-01-15 14:00")
 RESET = chicago("2025-01-15 17:00")

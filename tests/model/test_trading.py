@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import pytest
 
-from fakes.desk import ACCOUNT, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
 from flatguard.model.decisions import Breach, Flatten, LockOut
 from flatguard.model.events import (
     AccountChanged,
@@ -25,6 +24,7 @@ from flatguard.model.ids import ContractId
 from flatguard.model.money import dollars, on_grid, plain
 from flatguard.model.products import product
 from flatguard.model.trading import Contract, OrderStatus, Quote, Side, root_of, ticker_of
+from tests.fakes.desk import ACCOUNT, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
 
 NOON = chicago("2025-01-15 12:00")
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.desk import EP, ES, MES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, position
 from flatguard.enforcement.next_step import Held, PartialClose, next_steps
 from flatguard.enforcement.plan import Wanted
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo
 from flatguard.model.ids import ContractId
 from flatguard.rules.max_contracts import MaxContracts
+from tests.fakes.desk import EP, ES, MES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, position
 
 NAME = "max_contracts"
 COUNT_TYPES = ("net", "net_signed", "gross")
@@ -123,6 +123,18 @@ def test_the_examples_count_as_they_say_and_breach_above_the_limit(
             {"count_type": "net_signed", "enforcement": "close_offender"},
             [CloseContract(MNQ)],
             id="nor is what offsets all the rest",
+        ),
+        pytest.param(
+            [(ES, 5), (MNQ_Z, -1), (MNQ, 2)],
+            {"enforcement": "close_offender"},
+            [CloseContract(ES)],
+            id="nor a leg that would leave as much the other way",
+        ),
+        pytest.param(
+            [(ES, 2), (EP, -2), (MNQ, 15), (MNQ_Z, -9)],
+            {"enforcement": "close_offender"},
+            [CloseContract(MNQ_Z), CloseContract(MNQ)],
+            id="a spread of which no leg can go alone goes whole, and no other",
         ),
         pytest.param([(EP, 4), (ES, -4), (MNQ, 5)], {}, [], id="two ids of one product are one product"),
     ],

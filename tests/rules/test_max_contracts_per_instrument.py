@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fakes.desk import EP, ES, MNQ, MNQ_Z, NQ, RTY, Desk, chicago, order
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo
 from flatguard.model.ids import ContractId
 from flatguard.rules._rule import Measure
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from tests.fakes.desk import EP, ES, MNQ, MNQ_Z, NQ, RTY, Desk, chicago, order
 
 NAME = "max_contracts_per_instrument"
 LIMITS = {"MNQ": 3, "ES": 1, "NQ": 1}

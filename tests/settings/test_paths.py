@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from flatguard.settings import paths
 from flatguard.settings.load import load
@@ -29,6 +31,23 @@ def test_every_shipped_file_loads(name: str, tmp_path: Path) -> None:
     settings = load(copied, {})
     assert settings.warnings == ()
     assert all(account.rules for account in settings.accounts)
+
+
+def test_the_example_shows_every_key_and_its_true_default(tmp_path: Path) -> None:
+    text = paths.shipped("example.toml")
+    for_one_account, not_set = "# [accounts.rules.max_contracts]\n# limit = 2\n", ("path", "nickname", "default_limit")
+    assert for_one_account in text
+    text = text.replace(for_one_account, "")
+    bare, full = tmp_path / "config.toml", tmp_path / "full.toml"
+    bare.write_text(text, encoding="utf-8")
+    full.write_text(
+        re.sub(rf"^# (?!({'|'.join(not_set)}) )(\w+ = )", r"\2", text, flags=re.MULTILINE), encoding="utf-8"
+    )
+    assert evolve(load(full, {}), path=bare) == load(bare, {})
+    shown = {key for key, origin in load(full, {}).origins.items() if origin != "default"}
+    hidden = {key.rpartition(".")[2] for key in load(full, {}).origins.keys() - shown}
+    assert hidden == set(not_set)
+    assert all(f"# {key} = " in text for key in not_set)
 
 
 def test_an_installed_package_reads_the_files_inside_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -160,9 +160,10 @@ def test_what_does_not_fit_is_refused_with_what_to_write(raw: Any, kind: Any, er
     assert refused(raw, kind) == [f"key: {error}"]
 
 
-def test_a_field_of_a_kind_that_no_file_can_hold_is_the_programmers_mistake() -> None:
+@pytest.mark.parametrize("kind", [complex, tuple[int, str], int | str])
+def test_a_field_of_a_kind_that_no_file_can_hold_is_the_programmers_mistake(kind: Any) -> None:
     with pytest.raises(TypeError, match="a setting cannot be a"):
-        reading().value("1", ("key",), complex)
+        reading().value([1], ("key",), kind)
 
 
 @frozen

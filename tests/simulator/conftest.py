@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from tests.fakes.gateway_client import Dial, Hub, Rest, http_over, open_hub
 
 from flatguard.simulator import Options, World
 from flatguard.simulator.app import Gateway
 from flatguard.simulator.invariants import broken
 from flatguard.simulator.memory import open_in_memory
+from tests.fakes.gateway_client import Dial, Hub, Rest, http_over, open_hub
 
 START = datetime(2026, 11, 18, 15, tzinfo=UTC)
 """A Wednesday morning in Chicago."""

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 import trio
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 
 from flatguard.simulator import World
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 
 
 async def test_a_price_set_by_hand_holds_until_it_is_let_go(autojump_clock: object) -> None:
@@ -99,6 +99,24 @@ async def test_quote_statistics_start_again_at_17_in_chicago(autojump_clock: obj
         assert market.high == 25100
         await trio.sleep(2)
         assert (market.open, market.high) == (25000, 25000)
+
+
+async def test_a_bug_of_the_double_ends_it_instead_of_looking_like_a_mood_of_the_broker(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_place(*args: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def run_into_it() -> None:
+        async with running(World(seed=1, start=START)) as system:
+            monkeypatch.setattr(system.world, "place", broken_place)
+            order = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 1}
+            await system.rest.send("/api/Order/place", order)
+            await trio.sleep(1)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await run_into_it()
+    assert "a bug" in repr(caught.value.exceptions)
 
 
 async def test_truth_holds_every_row_connection_and_request(calm: System, autojump_clock: object) -> None:

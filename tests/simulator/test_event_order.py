@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import trio
-from tests.fakes.gateway_client import Hub
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, SELL, START, STOP, System, running
 
 from flatguard.simulator import Options, World
+from tests.fakes.gateway_client import Hub
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, SELL, START, STOP, System, running
 
 BRACKETS = {"stopLossBracket": {"ticks": -10, "type": 4}, "takeProfitBracket": {"ticks": 17, "type": 1}}
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from tests.fakes.gateway_client import Hub, open_hub
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 from flatguard.simulator import World
 from flatguard.simulator.faults import KNOWN_FAULTS
+from tests.fakes.gateway_client import Hub, open_hub
+from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
 ORDER = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 1}
 ACCOUNT = {"accountId": COMBINE}
@@ -182,7 +182,7 @@ async def test_timeout_after(calm: System, autojump_clock: object) -> None:
     await fault(calm, "timeout_after", target="/api/Order/place", count=1)
     assert await unanswered(calm, "Order/place", ORDER)
     assert size(calm) == 1
-    assert calm.gateway.requests[-1]["outcome"]["fault"] == "timeout_after"
+    assert calm.gateway.requests[-1]["outcome"] == {"status": None, "errorCode": 0, "fault": "timeout_after"}
 
 
 async def test_reset_after(calm: System, autojump_clock: object) -> None:

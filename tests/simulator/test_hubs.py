@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 import trio
-from tests.fakes.gateway_client import Hub, open_hub, read
-from tests.simulator.conftest import COMBINE, ES, LIMIT, MNQ, PRACTICE, START, System, calm_world, running
 from trio_websocket import ConnectionRejected
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
+from tests.fakes.gateway_client import Hub, open_hub, read
+from tests.simulator.conftest import COMBINE, ES, LIMIT, MNQ, PRACTICE, START, System, calm_world, running
 
 
 async def test_a_hub_is_refused_with_401_without_a_good_token(calm: System, autojump_clock: object) -> None:
@@ -23,6 +23,12 @@ async def test_a_hub_is_refused_with_401_without_a_good_token(calm: System, auto
         assert isinstance(rejected, ConnectionRejected)
         assert rejected.status_code == 401
     assert [entry["outcome"]["status"] for entry in calm.gateway.requests if "hubs" in entry["path"]] == [401, 401]
+
+
+async def test_the_token_may_come_in_the_authorization_header(calm: System, autojump_clock: object) -> None:
+    headers = [("Authorization", f"Bearer {calm.rest.token}")]
+    async with open_hub(calm.dial, "", headers=headers) as hub:
+        assert (await hub.invoke("SubscribeOrders", COMBINE))["result"] is None
 
 
 async def test_negotiate_offers_websockets_to_those_with_a_token(calm: System, autojump_clock: object) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.simulator.conftest import COMBINE, MNQ, START, calm_world
 
 from flatguard.simulator import Options, World
 from flatguard.simulator.exact_json import dumps
 from flatguard.simulator.invariants import broken
+from flatguard.simulator.refusals import Bracket, Ticket
 from flatguard.simulator.rows import order_row, position_row, trade_row
-from flatguard.simulator.world import Bracket, Ticket
+from tests.simulator.conftest import COMBINE, MNQ, START, calm_world
 
 TYF = "CON.F.US.FVA.H27"
 contracts = st.sampled_from([MNQ, TYF])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import trio
-from tests.simulator.conftest import MNQ, START, running
 
 from flatguard.errors import InvalidSettings
 from flatguard.simulator import Options
-from flatguard.simulator.scenario import load_scenario
+from flatguard.simulator.scenario import load_scenario, open_world
 from flatguard.simulator.serve import ready_line
+from tests.simulator.conftest import ES, MNQ, START, running
 
 FULL = """
 [options]
@@ -94,6 +95,16 @@ async def test_a_fault_of_a_scenario_ends_connections_too(tmp_path: Path, autoju
     async with running(world) as system, system.user_hub() as hub:
         await hub.wait_closed()
         assert trio.current_time() == pytest.approx(10)
+
+
+def test_a_world_opened_without_a_scenario_starts_now(tmp_path: Path) -> None:
+    class Stopped:
+        def now(self) -> datetime:
+            return START
+
+    assert open_world(None, seed=1, clock=Stopped()).start == START
+    path = written(tmp_path, "[prices]\nES = 6900\n")
+    assert open_world(path, seed=1, clock=Stopped()).markets[ES].last == 6900
 
 
 def test_an_empty_scenario_is_the_world_as_it_comes(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from tests.fakes.gateway_client import Rest, open_hub
-from tests.simulator.conftest import COMBINE, MNQ
 
 from flatguard.errors import FlatguardError
 from flatguard.simulator import World, serve_simulator
 from flatguard.simulator.exact_json import dumps
+from tests.fakes.gateway_client import Rest, open_hub
+from tests.simulator.conftest import COMBINE, MNQ
 
 
 def world() -> World:

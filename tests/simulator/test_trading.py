@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import trio
+
+from flatguard.simulator import AccountSetup, Options, UserSetup, World
+from flatguard.simulator.refusals import NOT_TRADING
 from tests.simulator.conftest import (
     BUY,
     COMBINE,
@@ -24,9 +27,6 @@ from tests.simulator.conftest import (
     calm_world,
     running,
 )  # fmt: skip
-
-from flatguard.simulator import AccountSetup, Options, UserSetup, World
-from flatguard.simulator.world import NOT_TRADING
 
 SL, TP = {"ticks": -10, "type": 4}, {"ticks": 17, "type": 1}
 
@@ -140,7 +140,8 @@ async def test_below_the_firms_floor_nothing_is_opened_and_all_can_be_closed(
     await calm.rest.sim("account", accountId=COMBINE, balance=48000)
     answer = await calm.place()
     assert (answer["errorCode"], answer["errorMessage"]) == (3, None)
-    assert (await close(calm))["success"]
+    assert (await calm.place(SELL))["success"]
+    assert await position(calm) == 0
 
 
 async def test_an_express_account_trades_from_a_balance_of_zero(calm: System, autojump_clock: object) -> None:
@@ -213,6 +214,21 @@ async def test_cancelling_an_entry_cancels_its_legs(calm: System, autojump_clock
     assert answer == {"success": True, "errorCode": 0, "errorMessage": None}
     assert [row["status"] for row in await orders(calm)] == [3, 3, 3]
     assert (await calm.rest("Order/cancel", accountId=COMBINE, orderId=entry["orderId"]))["errorCode"] == 2
+
+
+async def test_a_leg_whose_sibling_has_filled_fills_no_more_however_late_its_cancellation(
+    autojump_clock: object,
+) -> None:
+    async with running(calm_world(oco_ms=(58_000, 58_000))) as system:
+        await system.place(stopLossBracket=SL, takeProfitBracket=TP)
+        await trio.sleep(1)
+        await system.move(25005)
+        await trio.sleep(1)
+        await system.move(24950)
+        assert await position(system) == 0
+        assert [row["status"] for row in await orders(system)] == [2, 1, 2]
+        await trio.sleep(58)
+        assert [row["status"] for row in await orders(system)] == [2, 3, 2]
 
 
 async def test_a_gap_through_a_stop_fills_it_at_the_market(calm: System, autojump_clock: object) -> None:
@@ -331,6 +347,35 @@ async def test_a_stop_cannot_be_moved_to_the_wrong_side(calm: System, autojump_c
     assert (await calm.rest("Order/modify", **edit, stopPrice=24995))["success"]
 
 
+async def test_a_trailing_stop_is_moved_to_a_level_and_shows_the_distance(calm: System, autojump_clock: object) -> None:
+    await calm.place()
+    placed = await calm.place(SELL, kind=TRAILING, trailPrice=24990)
+    edit = {"accountId": COMBINE, "orderId": placed["orderId"]}
+    assert (await calm.rest("Order/modify", **edit, trailPrice=24980))["success"]
+    assert (await orders(calm))[1]["trailDistance"] == 80
+    await calm.move(24981)
+    assert await position(calm) == 1
+    await calm.move(24980)
+    assert await position(calm) == 0
+
+
+async def test_joining_the_book_is_a_limit_at_the_best_price_of_that_moment(
+    calm: System, autojump_clock: object
+) -> None:
+    await calm.place(kind=6)
+    await calm.place(SELL, kind=7)
+    await calm.move(25005)
+    bid, ask = await orders(calm)
+    assert (bid["limitPrice"], bid["status"]) == (Decimal("24999.75"), 1)
+    assert (ask["limitPrice"], ask["filledPrice"]) == (Decimal("25000.25"), Decimal("25000.25"))
+
+
+async def test_a_suspended_leg_cannot_be_modified(calm: System, autojump_clock: object) -> None:
+    entry = await calm.place(kind=LIMIT, limitPrice=24900, stopLossBracket=SL)
+    answer = await calm.rest("Order/modify", accountId=COMBINE, orderId=entry["orderId"] + 1, stopPrice=24000)
+    assert answer["errorCode"] == 3
+
+
 # --- money ---
 
 
@@ -387,6 +432,14 @@ async def test_a_close_at_the_entry_price_is_zero_and_not_null(calm: System, aut
     trades = (await calm.rest("Trade/search", accountId=COMBINE, startTimestamp="2020-01-01T00:00:00Z"))["trades"]
     assert trades[0]["profitAndLoss"] == 0
     assert trades[0]["profitAndLoss"] is not None
+
+
+async def test_a_short_wins_when_the_price_falls(calm: System, autojump_clock: object) -> None:
+    await calm.place(SELL, 2)
+    await calm.move(24990)
+    await close(calm)
+    trades = (await calm.rest("Trade/search", accountId=COMBINE, startTimestamp="2020-01-01T00:00:00Z"))["trades"]
+    assert trades[0]["profitAndLoss"] == 38, "from 24999.75 to 24990.25, two contracts at 2 a point"
 
 
 async def test_a_position_gets_a_new_id_each_time_it_leaves_flat(calm: System, autojump_clock: object) -> None:

@@ -148,8 +148,8 @@ async def test_a_loss_whose_lock_never_reached_the_disk_locks_again_under_the_sa
         await until_proven(system)
         before, locks = system.stories()[0], system.state.lockouts
         await system.stop()
-        for path in tmp_path.glob("journal.db*"):
-            path.unlink()
+        for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
         await system.start()
         await system.until(lambda: system.state.lockouts)
         assert [(lock.rule, lock.until, lock.breach) for lock in system.state.lockouts] == [
@@ -213,3 +213,34 @@ async def test_shadow_judges_and_records_and_sends_nothing(tmp_path: Path, autoj
         assert system.held("MNQ") == 5
         assert not system.requests("/api/Position/partialCloseContract")
         assert system.stories()[0].steps == ()
+
+
+async def test_whoever_enters_a_contract_that_is_watched_already_gets_its_price_by_subscribing_anew(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Only the first quote after subscribing is full, and a market that stands still tells nothing more."""
+    async with open_system(tmp_path, LOSS_500, accounts=2) as system:
+        await system.until_protected()
+        first, second = (account.id for account in system.settings.accounts)
+        assert system.at_work is not None
+        states = system.at_work.board.states
+        await system.price("MNQ", 25000)
+        await system.order("MNQ", 1, account=first)
+        await system.until(lambda: any(quote.bid for quote in states[first].quotes.values()))
+        await trio.sleep(5)
+        await system.order("MNQ", 1, account=second)
+        await system.until(lambda: any(quote.bid for quote in states[second].quotes.values()), 8)
+
+
+async def test_accounts_of_one_login_are_guarded_side_by_side(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_system(tmp_path, REDUCE_TO_2, options=Options(), accounts=2) as system:
+        await system.until_protected()
+        first, second = (account.id for account in system.settings.accounts)
+        await system.fault("slow", target="/api/Position/partialCloseContract", count=1, delay_s=4)
+        await system.order("MNQ", 5, account=first)
+        await trio.sleep(0.3)
+        await system.order("MNQ", 5, account=second)
+        books = system.double.books
+        contract = next(iter(books[second].positions.rows())).contract.id
+        assert await system.until(lambda: system.double.position(second, contract) == 2) < 2
+        await system.until(lambda: system.double.position(first, contract) == 2, 10)

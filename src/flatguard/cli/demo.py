@@ -138,8 +138,6 @@ def closing_lines(report: Report) -> list[str]:
         out.append(
             f"      first request after {_shown(request)}, end state seen after {_shown(flat)}, proven by two readings"
         )
-        if story.locked_until is not None:
-            out.append(f"      locked until {story.locked_until.astimezone(CHICAGO):%a %d %b %H:%M %Z}")
     positions, orders = len(report.final_positions), len(report.final_working_orders)
     same = "equal" if report.realized_ours == report.realized_broker else "NOT EQUAL"
     out += [

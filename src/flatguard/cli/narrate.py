@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
+from attrs import define, field
 
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach
-from flatguard.model.entries import EndStateProven, Entry, Judged, StepTaken
+from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, StepTaken
 from flatguard.model.events import ClosesRefused, LinkDown, LinkUp
 from flatguard.model.ids import AccountId, ContractId
 
 ACTIONS = {"close": "closing", "partial_close": "closing", "cancel": "cancelling"}
 
 
-@frozen
+@define
 class Narrator:
     """Knows the newest ``states``, for names, and the exchange's ``zone``."""
 
     states: Mapping[AccountId, AccountState]
     zone: ZoneInfo
+    _protection: dict[AccountId, tuple[str, bool]] = field(factory=dict)
 
     def sentences(self, entry: Entry) -> list[str]:
         """Return what a person should read of an entry; most say nothing."""
@@ -39,6 +41,8 @@ class Narrator:
                 return [self._breach(breach) for breach in found]
             case StepTaken():
                 return [self._step(entry)]
+            case Standing():
+                return self._standing(entry)
             case EndStateProven():
                 return [f"{self._clock(entry.proven_at)} account {entry.account_id}: done, proven by two readings"]
             case _:
@@ -48,22 +52,25 @@ class Narrator:
         """Links concern all accounts; they are told once."""
         return account_id == next(iter(self.states))
 
+    def _standing(self, standing: Standing) -> list[str]:
+        """Tell how far an account is guarded whenever that changes; that it is not yet read needs no words."""
+        facts = json.loads(standing.body)
+        now = (facts["protection"], facts["durable"])
+        before = self._protection.get(standing.account_id, ("BLIND", True))
+        self._protection[standing.account_id] = now
+        if now == before:
+            return []
+        why = f": {facts['reason']}" if facts["reason"] else ""
+        return [f"{self._clock(standing.at)} account {standing.account_id}: {now[0]}{why}"]
+
     def _breach(self, breach: Breach) -> str:
-        lock = breach.lockout
-        locked = ""
-        if lock is not None:
-            locked = "; locked for good" if lock.until is None else f"; locked until {self.moment(lock.until)}"
-        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}{locked}"
+        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}"
 
     def _step(self, step: StepTaken) -> str:
         name = self.states[step.account_id].label(ContractId(step.contract_id))
         what = f"{ACTIONS[step.action]} {step.detail} {name}".replace("  ", " ")
         outcome = step.outcome + (f": {step.reason}" if step.reason else "")
         return f"{self._clock(step.sent_at)} account {step.account_id}: {what}: {outcome}"
-
-    def moment(self, moment: datetime) -> str:
-        """Return a moment in the exchange's zone: Sun 22 Nov 17:00 CST."""
-        return f"{moment.astimezone(self.zone):%a %d %b %H:%M %Z}"
 
     def _clock(self, moment: datetime) -> str:
         return f"{moment.astimezone(self.zone):%H:%M:%S.%f}"[:-3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -36,23 +37,21 @@ def command(ctx: click.Context) -> None:
 
 async def _run(settings: Settings, key: Secret) -> None:
     stopping = trio.Event()
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as at_work:
-            await nursery.start(stop_on_signals, stopping, at_work)
-            async with trio.open_nursery() as guarding:
-                started: Guard = await guarding.start(guard, settings, key, stopping, say)
-                narrator = Narrator(started.board.states, settings.trading_day.zone)
-                started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
-                for account in settings.accounts:
-                    rules = ", ".join(account.rules) or "no rules"
-                    say(f"account {account.id}: {account.mode}; {rules}")
-        if at_work.cancelled_caught:
-            say("stopped at once")
-        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as signals:
+        await signals.start(stop_on_signals, stopping)
+        async with trio.open_nursery() as guarding:
+            started: Guard = await guarding.start(guard, settings, key, stopping, say)
+            narrator = Narrator(started.board.states, settings.trading_day.zone)
+            started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
+            for account in settings.accounts:
+                rules = ", ".join(account.rules) or "no rules"
+                say(f"account {account.id}: {account.mode}; {rules}")
+        signals.cancel_scope.cancel()
     say("stopped")
 
 
 def say(*sentences: str) -> None:
-    """Tell the operator, on stderr."""
+    """Tell the operator, on stderr. That nobody listens any more is no reason to stop guarding."""
     for sentence in sentences:
-        click.echo(sentence, err=True)
+        with suppress(OSError, ValueError):
+            click.echo(sentence, err=True)

@@ -8,8 +8,6 @@ from pathlib import Path
 import click
 import trio
 
-from flatguard.clock import SystemClock
-
 
 @click.group("simulator", short_help="Stand in for the broker's gateway on this machine.")
 def command() -> None:
@@ -30,18 +28,17 @@ def serve(port: int, seed: int, scenario: Path | None) -> None:
     When it is ready it prints one line of JSON that says where everything is and whom to log in as.
     """
     from flatguard.daemon.stopping import stop_on_signals
-    from flatguard.simulator.scenario import Scenario, load_scenario
+    from flatguard.simulator.scenario import open_world
     from flatguard.simulator.serve import serve_simulator
 
     async def main() -> None:
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signals, stopping, nursery.cancel_scope)
+            await nursery.start(stop_on_signals, stopping)
             ready = await nursery.start(lambda task_status: serve_simulator(world, port=port, task_status=task_status))
             click.echo(json.dumps(ready))
             await stopping.wait()
             nursery.cancel_scope.cancel()
 
-    opening = Scenario() if scenario is None else load_scenario(scenario)
-    world = opening.world(seed=seed, start=SystemClock().now())
+    world = open_world(scenario, seed=seed)
     trio.run(main)

@@ -15,7 +15,7 @@ import click
 from flatguard.cli import config_option
 from flatguard.clock import SystemClock
 from flatguard.daemon.sole_guard import is_guarded
-from flatguard.journal.reading import Facts, LockoutRow, read_facts
+from flatguard.journal.reading import Facts, LockoutRow, Run, read_facts
 from flatguard.settings.load import Settings, load
 from flatguard.settings.paths import config_path
 
@@ -49,22 +49,28 @@ def command(ctx: click.Context, as_json: bool, check: bool) -> None:
 
 def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]:
     """Return the status object of ``--json``."""
-    running = any(is_guarded(settings.gateway.rest_url, account.id) for account in settings.accounts)
+    guarded = {account.id: is_guarded(settings.gateway.rest_url, account.id) for account in settings.accounts}
+    running = any(guarded.values())
+    silent = _silent(facts.run, now) if running else "the daemon is not running"
     run = facts.run
-    late = running and run is not None and now - run.alive_at > PULSE_LATE
     accounts = []
     for account in settings.accounts:
-        standing = facts.standings.get(account.id)
-        body: dict[str, Any] = dict(_unknown(account.id) if standing is None else standing[1])
-        if not running or run is None or run.stopped_at is not None or late or standing is None:
+        at, known = facts.standings.get(account.id, (None, _unknown(account.id)))
+        body: dict[str, Any] = dict(known)
+        why_not = silent
+        if why_not is None and not guarded[account.id]:
+            why_not = "the daemon that runs does not guard this account; stop and start it"
+        if why_not is None and (at is None or run is None or at < run.started_at):
+            why_not = "the daemon is starting"
+        if why_not is not None:
             body["protection"] = "NOT PROTECTED"
-            body["reason"] = _why_not(running=running, late=late, facts=facts, known=standing is not None)
-            body["protection_since"] = _since(facts)
+            body["reason"] = why_not if at is None else f"{why_not}; what follows is from {_text(at)}"
+            body["protection_since"] = None if run is None else _text(run.stopped_at or run.alive_at)
             body["lockouts"] = [
                 _lockout(row) for row in facts.lockouts if row.account == account.id and _holds(row, now)
             ]
         accounts.append(body)
-    link = dict(run.link) if run is not None and running else {}
+    links = run.link if run is not None and silent is None else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "daemon": {
@@ -73,10 +79,17 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             "version": run.version if run is not None else None,
         },
         "accounts": accounts,
-        "link": {
-            name: link.get(name, "down: the daemon is not running") for name in ("user_hub", "market_hub", "rest")
-        },
+        "link": {name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest")},
     }
+
+
+def _silent(run: Run | None, now: datetime) -> str | None:
+    """Return why the journal does not speak for the daemon that runs; None while it does."""
+    if run is None or run.stopped_at is not None:
+        return "the daemon is starting, or keeps another journal"
+    if now - run.alive_at > PULSE_LATE:
+        return f"NOT DURABLE: nothing was written since {_text(run.alive_at)}; the disk is full, or the daemon hangs"
+    return None
 
 
 def exit_status(status: Mapping[str, Any], *, check: bool) -> int:
@@ -86,19 +99,6 @@ def exit_status(status: Mapping[str, Any], *, check: bool) -> int:
     if any(account["protection"] not in GUARDED for account in status["accounts"]):
         return 1
     return 6 if check and any(account["lockouts"] for account in status["accounts"]) else 0
-
-
-def _why_not(*, running: bool, late: bool, facts: Facts, known: bool) -> str:
-    if not running:
-        when = f"; what follows is from {_text(facts.run.alive_at)}" if facts.run is not None and known else ""
-        return "the daemon is not running" + when
-    if late and facts.run is not None:
-        return f"the daemon has not shown a sign of life since {_text(facts.run.alive_at)}"
-    return "the daemon is starting"
-
-
-def _since(facts: Facts) -> str | None:
-    return None if facts.run is None else _text(facts.run.stopped_at or facts.run.alive_at)
 
 
 def _unknown(account_id: int) -> dict[str, Any]:

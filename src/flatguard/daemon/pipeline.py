@@ -32,6 +32,7 @@ from flatguard.model.ids import AccountId, ContractId
 from flatguard.rules._book import RuleBook
 
 Batch = tuple[Event, ...]
+Watch = Callable[[frozenset[ContractId], frozenset[ContractId]], None]
 
 LONGEST_SLEEP_S = 300.0  # the wall clock can be corrected and a laptop can sleep: look again, the moment still decides
 CHECKPOINT_EVERY = 2_000
@@ -41,8 +42,8 @@ CHECKPOINT_EVERY = 2_000
 class Pipeline:
     """The one task that folds and judges.
 
-    ``on_failure`` hears of rules that raised and of events that did not fold; ``watch`` of the contracts whose quotes
-    are needed.
+    ``on_failure`` hears of rules that raised, once of each, and of events that did not fold; ``watch`` of the contracts
+    whose quotes are needed, and of those among them that have no price yet.
     """
 
     books: Mapping[AccountId, RuleBook]
@@ -50,8 +51,9 @@ class Pipeline:
     clock: WallClock
     note: Callable[[Entry], None]
     on_failure: Callable[[AccountId, str], None] = field(default=lambda account_id, what: None)
-    watch: Callable[[frozenset[ContractId]], None] = field(default=lambda contracts: None)
-    failing: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    watch: Watch = field(default=lambda contracts, unpriced: None)
+    _failed: dict[AccountId, tuple[tuple[str, str], ...]] = field(factory=dict)
+    _told_of: set[tuple[AccountId, str]] = field(factory=set)
     _judged_at: dict[AccountId, datetime] = field(factory=dict)
     _since_checkpoint: int = 0
 
@@ -78,14 +80,29 @@ class Pipeline:
                             await told.send(message)
                         if account_of(event) is not None:
                             self.board.ring(account_id)
-                self.watch(frozenset().union(*(contracts_of(state) for state in self.board.states.values())))
+                self._watch()
         self.checkpoint()
+
+    def _watch(self) -> None:
+        states = self.board.states.values()
+        wanted = frozenset().union(*(contracts_of(state) for state in states))
+        self.watch(wanted, frozenset(c for c in wanted if any(_lacks_price(state, c) for state in states)))
 
     def checkpoint(self) -> None:
         """Write down where every account stands, so that the next start has little tape to fold."""
         self._since_checkpoint = 0
         for state in self.board.states.values():
             self.note(Checkpoint(state))
+
+    def failing(self, account_id: AccountId) -> tuple[tuple[str, str], ...]:
+        """Return the rules of the account that raised when they were last asked, each with its error."""
+        return self._failed.get(account_id, ())
+
+    def _tell_of(self, account_id: AccountId, failed: tuple[tuple[str, str], ...]) -> None:
+        for rule, what in failed:
+            if (account_id, rule) not in self._told_of:
+                self._told_of.add((account_id, rule))
+                self.on_failure(account_id, f"rule {rule} failed: {what}")
 
     def _judge(self, account_id: AccountId, event: Event) -> list[Told | Withdrawn]:
         before = self.board.states[account_id]
@@ -98,10 +115,8 @@ class Pipeline:
         judgement = self.books[account_id].judge(folded, event)
         after = judgement.state
         failed = tuple((failure.rule, failure.error) for failure in judgement.failed)
-        if failed != self.failing.get(account_id, ()):
-            self.failing[account_id] = failed
-            for rule, what in failed:
-                self.on_failure(account_id, f"rule {rule} failed: {what}")
+        self._failed[account_id] = failed
+        self._tell_of(account_id, failed)
         self.board.post(after)
         self._judged_at[account_id] = event.at
         locks = after.lockouts if after.lockouts != before.lockouts else None
@@ -119,7 +134,7 @@ class Pipeline:
         if account_id is not None:
             return (account_id,) if account_id in self.books else ()
         if isinstance(event, QuoteMoved):
-            return tuple(a for a, state in self.board.states.items() if event.contract_id in contracts_of(state))
+            return tuple(a for a, state in self.board.states.items() if _follows(state, event.contract_id))
         if isinstance(event, ClockReached):
             return tuple(account_id for account_id in self.books if self._due(account_id, event.at))
         return tuple(self.books)
@@ -142,6 +157,19 @@ class Pipeline:
 def contracts_of(state: AccountState) -> frozenset[ContractId]:
     """Return the contracts whose prices matter to an account: held, or with a working order."""
     return frozenset(state.positions) | {order.contract_id for order in state.orders.values() if order.working}
+
+
+def _follows(state: AccountState, contract_id: ContractId) -> bool:
+    """Whether an account's quotes of a contract are kept: while its prices matter, and once it has been traded.
+
+    Quotes are sparse, so one who only begins to listen when he holds something has no price for a while.
+    """
+    return contract_id in contracts_of(state) or contract_id in state.quotes or contract_id in state.seen
+
+
+def _lacks_price(state: AccountState, contract_id: ContractId) -> bool:
+    quote = state.quotes.get(contract_id)
+    return contract_id in state.positions and (quote is None or quote.at is None)
 
 
 def merged(batch: Iterable[Event]) -> list[Event]:

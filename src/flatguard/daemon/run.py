@@ -1,8 +1,8 @@
-"""The daemon: three rings of tasks. What is needed longest stands outermost; stopping closes the innermost first.
+"""The daemon: rings of tasks. What is needed longest stands outermost; stopping closes the innermost first.
 
-Services: the journal, the token, the report of where everything stands. Workers: the pipeline and enforcement, which
-end by themselves when their channels do. Sources: the hubs and the readings, which are cancelled to stop. Any task that
-fails unexpectedly ends the process; starting and recovering are the same code.
+The record: the journal's lane. Services: the token, the report of where everything stands. Workers: the pipeline and
+enforcement, which end by themselves when their channels do. Sources: the hubs and the readings, which are cancelled to
+stop. Any task that fails unexpectedly ends the process; starting and recovering are the same code.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from random import Random, SystemRandom
 from typing import Any
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from flatguard import __version__
 from flatguard.clock import SystemClock, WallClock
-from flatguard.daemon.picture import Pictures
+from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
+from flatguard.daemon.recovery import recover
 from flatguard.daemon.sole_guard import sole_guard
 from flatguard.daemon.standing import Standings, Watchman, link_facts
 from flatguard.enforcement.board import Board
 from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.carry_out import Recorder, Told, Withdrawn, carry_out_breaches
-from flatguard.errors import AccountUnknown, FlatguardError, JournalDamaged, LoginRefused
+from flatguard.errors import AccountUnknown, FlatguardError, LoginRefused
 from flatguard.gateway.allowance import Allowance
 from flatguard.gateway.http import HttpClient, TransportFactory
 from flatguard.gateway.listen import Listener, MarketHub, UserHub
@@ -33,22 +35,21 @@ from flatguard.gateway.rest import Gateway, log_in, validate
 from flatguard.gateway.socket import Dial, dial_tcp
 from flatguard.gateway.token import Token
 from flatguard.journal.keep import Keeper
-from flatguard.journal.store import Store, set_aside
-from flatguard.ledger.apply import apply
-from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, Terms
+from flatguard.journal.store import Store
+from flatguard.model.account import AccountState
 from flatguard.model.entries import Alive, Entry, RunStarted, RunStopped, Standing
-from flatguard.model.events import Event, Hub
+from flatguard.model.events import Event, Hub, ReadingFailed
 from flatguard.model.ids import AccountId
-from flatguard.model.lockouts import ACCOUNT_SCOPE, Lockout, combine
-from flatguard.rules._book import RuleBook, forget, remember
+from flatguard.rules._book import RuleBook
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
 TOLD_MESSAGES = 100  # the intake of enforcement empties it at once
-STOP_GRACE_S = 6.0
-PULSE_S = 1.0
+STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seconds that service managers allow
+FIRST_GROUP_S = 1.0
+REPORT_S = 1.0
+PULSE_S = 3.0  # a third of what status takes for late
 ASK_AGAIN_S = 5.0  # an unreachable gateway is tried this often, for ever
 
 RunSync = Callable[..., Awaitable[Any]]
@@ -76,22 +77,26 @@ class Guard:
     keeper: Keeper
     allowance: Allowance
     clock: WallClock
+    tell: Tell
     on_entry: list[Callable[[Entry], None]] = field(factory=list)
 
     def note(self, entry: Entry) -> None:
-        """Give an entry to the journal, and to whoever looks on."""
+        """Give an entry to the journal, and to whoever looks on. One who raises is told of, and looks on no more."""
         self.keeper.post(entry)
-        for look in self.on_entry:
-            look(entry)
+        for look in tuple(self.on_entry):
+            try:
+                look(entry)
+            except Exception as error:  # noqa: BLE001  a view that fails must not end guarding
+                self.on_entry.remove(look)
+                self.tell(f"what happens is no longer shown: {type(error).__name__}: {error}")
 
     def standing(self, account_id: AccountId) -> dict[str, object]:
         """Return where an account stands now."""
-        failing = self.pipeline.failing.get(account_id, ())
-        state = self.board.states[account_id]
+        state, failing = self.board.states[account_id], self.pipeline.failing(account_id)
         return self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
 
 
-async def guard(
+async def guard(  # noqa: ASYNC128  it hands task_status on
     settings: Settings,
     api_key: Secret,
     stopping: trio.Event,
@@ -110,56 +115,14 @@ async def guard(
     world = world if world is not None else World()
     with sole_guard(settings.gateway.rest_url, (account.id for account in settings.accounts)):
         books = {account.id: RuleBook(account.rules) for account in settings.accounts}
-        store, states = await world.run_sync(_recover, settings, world.clock, tell)
+        store, states, trouble = await world.run_sync(recover, settings, world.clock)
+        if trouble is not None:
+            tell(trouble)
         try:
             await _guard(settings, api_key, stopping, tell, world, books, store, states, task_status)
         finally:
             with trio.CancelScope(shield=True):
                 await world.run_sync(store.close)
-
-
-def _recover(settings: Settings, clock: WallClock, tell: Tell) -> tuple[Store, dict[AccountId, AccountState]]:
-    """Open the journal and rebuild every account: newest checkpoint, then the tape behind it.
-
-    A damaged journal is set aside, and its accounts count as locked until the reset: whoever damages it gains nothing.
-    """
-    accounts = [account.id for account in settings.accounts]
-    path = settings.journal.path
-    try:
-        store = Store.open(path)
-        return store, {account_id: _rebuilt(store, account_id, settings.terms) for account_id in accounts}
-    except JournalDamaged as error:
-        aside = set_aside(path, clock.now())
-        tell(f"{error}. It was moved to {aside}; its accounts count as locked until the reset.")
-        return Store.open(path), {a: _locked_for_damage(a, settings.terms, clock, str(aside)) for a in accounts}
-
-
-def _rebuilt(store: Store, account_id: AccountId, terms: Terms) -> AccountState:
-    recovered = store.recover(account_id)
-    state = evolve(recovered.state or AccountState(account_id), terms=terms)
-    for row in recovered.tape:
-        state = apply(state, row.event)
-        for rule in row.cleared:
-            state = forget(state, rule)
-        for breach in row.found:
-            state = remember(state, breach)
-    # what was connected and read is no longer; nothing is judged before the first complete picture
-    fresh = AccountState(account_id)
-    return evolve(state, links=fresh.links, exposure_at=None, record_at=None, read_failed=None, doubt=None, quotes={})
-
-
-def _locked_for_damage(account_id: AccountId, terms: Terms, clock: WallClock, aside: str) -> AccountState:
-    now = clock.now()
-    lock = Lockout(
-        account_id=account_id,
-        rule="journal_damaged",
-        scope=ACCOUNT_SCOPE,
-        since=now,
-        until=trading_day(now, terms).unlocks_at,
-        reason=f"the journal was damaged and moved to {aside}; what was locked is not known",
-        breach="",
-    )
-    return AccountState(account_id, terms=terms, lockouts=combine((), lock))
 
 
 async def _guard(
@@ -213,7 +176,7 @@ async def _guard(
         on_failure=lambda account_id, what: tell(f"account {account_id}: {what}"),
         watch=market_hub.watch,
     )
-    at_work = Guard(board, standings, pipeline, keeper, allowance, clock)
+    at_work = Guard(board, standings, pipeline, keeper, allowance, clock, tell)
 
     def report(event: Event) -> None:
         try:
@@ -224,44 +187,56 @@ async def _guard(
     def broker_of(account_id: AccountId) -> Broker | None:
         return enforcing if standings.watchmen[account_id].enforcing else None
 
+    refusal: FlatguardError | None = None
+
+    async def check_accounts() -> None:
+        nonlocal refusal
+        refusal = await _stranger_among(tuple(books), records)
+        if refusal is not None:
+            stopping.set()
+
     recorder = Recorder(at_work.note, keeper.kept, report)
     everything_written = trio.Event()
-    keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), settings.path.name))
-    for state in states.values():
-        if state.lockouts:
-            keeper.post(Standing(state.id, clock.now(), json.dumps(at_work.standing(state.id))))
-
-    async with trio.open_nursery() as services:
-        services.start_soon(keeper.keep, everything_written)
-        services.start_soon(_keep_reporting, at_work)
-        task_status.started(at_work)
-        try:
-            await _until_reached(records, settings, stopping, tell)
-        except (LoginRefused, AccountUnknown):
+    try:
+        async with trio.open_nursery() as record:
+            record.start_soon(keeper.keep, everything_written)
+            keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), _in_force(settings)))
+            pipeline.checkpoint()
+            with trio.move_on_after(FIRST_GROUP_S):
+                await keeper.kept()  # locks for a journal set aside must outlive a kill; a dead disk does not stop us
+            async with trio.open_nursery() as services:
+                services.start_soon(_keep_reporting, at_work)
+                async with trio.open_nursery() as workers:
+                    workers.start_soon(carry_out_breaches, told_out, broker_of, board, recorder, clock)
+                    workers.start_soon(pipeline.judge_events, feed_out, told_in)
+                    task_status.started(at_work)
+                    async with feed_in:
+                        try:
+                            logged_in = await _until_logged_in(token, at_work, stopping, feed_in.send)
+                        except LoginRefused as error:
+                            refusal, logged_in = error, False
+                        if logged_in:
+                            services.start_soon(token.keep_fresh)
+                            async with trio.open_nursery() as sources:
+                                sources.start_soon(check_accounts)
+                                sources.start_soon(user_hub.listen)
+                                sources.start_soon(market_hub.listen)
+                                for account_id in books:
+                                    sources.start_soon(pictures.keep, account_id, feed_in.send)
+                                await stopping.wait()
+                                sources.cancel_scope.cancel()
+                    workers.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
+                services.cancel_scope.cancel()
+            keeper.post(RunStopped(clock.now()))
             everything_written.set()
-            services.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
-            services.cancel_scope.cancel()
-            raise
-        services.start_soon(token.keep_fresh)
-        async with trio.open_nursery() as workers:
-            workers.start_soon(carry_out_breaches, told_out, broker_of, board, recorder, clock)
-            workers.start_soon(pipeline.judge_events, feed_out, told_in)
-            async with trio.open_nursery() as sources:
-                sources.start_soon(user_hub.listen)
-                sources.start_soon(market_hub.listen)
-                for account_id in books:
-                    sources.start_soon(pictures.keep, account_id, feed_in.send)
-                await stopping.wait()
-                sources.cancel_scope.cancel()
-            await feed_in.aclose()
-            workers.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
-        keeper.post(RunStopped(clock.now()))
-        everything_written.set()
-        with trio.move_on_after(STOP_GRACE_S):
-            await keeper.kept()
-        services.cancel_scope.cancel()
-    await routine_http.aclose()
-    await enforcement_http.aclose()
+            record.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
+    finally:
+        await routine_http.aclose()
+        await enforcement_http.aclose()
+    if keeper.unwritten:
+        tell(f"NOT DURABLE: {keeper.unwritten} entries could not be written to the journal: {keeper.trouble}")
+    if refusal is not None:
+        raise refusal
 
 
 async def _photograph(pictures: Pictures, accounts: tuple[AccountId, ...]) -> Batch:
@@ -277,34 +252,58 @@ async def _photograph(pictures: Pictures, accounts: tuple[AccountId, ...]) -> Ba
     return tuple(events)
 
 
-async def _until_reached(gateway: Gateway, settings: Settings, stopping: trio.Event, tell: Tell) -> None:
-    """Log in and find the accounts; an unreachable gateway is asked again until it answers or we are to stop."""
-    said = ""
+async def _until_logged_in(token: Token, at_work: Guard, stopping: trio.Event, send: Send) -> bool:
+    """Log in; an unreachable gateway is asked again until it answers or we are to stop.
+
+    Returns whether we are logged in. Raises LoginRefused. Each reason why not is told once, and an event of every
+    account.
+    """
+    said: set[str] = set()
     while not stopping.is_set():
         try:
-            known = {account.id: account.name for account in await gateway.accounts()}
-        except (LoginRefused, AccountUnknown):
+            await token.current()
+        except LoginRefused:
             raise
         except FlatguardError as error:
-            if str(error) != said:
-                said = str(error)
-                tell(f"BLIND: {error}; asking again every {ASK_AGAIN_S:.0f} s")
+            reason = str(error)
+            if reason not in said:
+                at_work.tell(
+                    f"BLIND: {reason}; asking again every {ASK_AGAIN_S:.0f} s" if not said else f"still: {reason}"
+                )
+                said.add(reason)
+                await send(tuple(ReadingFailed(at_work.clock.now(), a, reason) for a in at_work.board.states))
             with trio.move_on_after(ASK_AGAIN_S):
                 await stopping.wait()
             continue
-        for account in settings.accounts:
-            if account.id not in known:
-                listed = ", ".join(f"{i} ({name})" for i, name in sorted(known.items())) or "none"
-                raise AccountUnknown(
-                    f"account {account.id} of the settings is not one of this login",
-                    hint=f"the login has: {listed}",
-                )
-        return
+        if said:
+            at_work.tell("the gateway answers")
+        return True
+    return False
+
+
+async def _stranger_among(accounts: tuple[AccountId, ...], gateway: Gateway) -> AccountUnknown | None:
+    """Return the error for the first of ``accounts`` that the login does not have; None where it has them all.
+
+    Asks until the gateway lists its accounts. Guarding does not wait for that.
+    """
+    while True:
+        try:
+            known = {account.id: account.name for account in await gateway.accounts()}
+        except FlatguardError:
+            await trio.sleep(ASK_AGAIN_S)
+            continue
+        listed = ", ".join(f"{i} ({name})" for i, name in sorted(known.items())) or "none"
+        for account_id in accounts:
+            if account_id not in known:
+                text = f"account {account_id} of the settings is not one of this login"
+                return AccountUnknown(text, hint=f"the login has: {listed}")
+        return None
 
 
 async def _keep_reporting(at_work: Guard) -> None:
-    """Write down the daemon's pulse, and every account's standing where it changed, for ever."""
+    """Write down the daemon's pulse, and where every account and the links stand when that changed, for ever."""
     said: dict[AccountId, str] = {}
+    link, pulsed_at = "", -inf
     while True:
         now = at_work.clock.now()
         for account_id in at_work.board.states:
@@ -312,6 +311,17 @@ async def _keep_reporting(at_work: Guard) -> None:
             if said.get(account_id) != body:
                 said[account_id] = body
                 at_work.note(Standing(account_id, now, body))
-        state = next(iter(at_work.board.states.values()))
-        at_work.note(Alive(now, link_facts(state, rest_ok=state.read_failed is None)))
-        await trio.sleep(PULSE_S)
+        was, link = link, link_facts(at_work.board.states.values())
+        if link != was or trio.current_time() - pulsed_at >= PULSE_S:
+            pulsed_at = trio.current_time()
+            at_work.note(Alive(now, link))
+        await trio.sleep(REPORT_S)
+
+
+def _in_force(settings: Settings) -> str:
+    """Return the rules and modes in force as JSON text; no secret is among them."""
+    accounts = [
+        {"id": a.id, "mode": a.mode, "rules": {name: repr(rule) for name, rule in a.rules.items()}}
+        for a in settings.accounts
+    ]
+    return json.dumps({"file": str(settings.path), "accounts": accounts})

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from flatguard.daemon.picture import seconds_a_round
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Hub
 from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
-from flatguard.rules._book import RuleBook
+from flatguard.rules._book import Answers, RuleBook, RuleFailed
 
-OLD_AFTER = timedelta(seconds=15)  # three readings missed
+OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
 
 class Protection(StrEnum):
@@ -32,14 +33,20 @@ class Protection(StrEnum):
 
 
 def protection(
-    state: AccountState, book: RuleBook, failing: tuple[tuple[str, str], ...], at: datetime, *, enforcing: bool
+    state: AccountState,
+    book: RuleBook,
+    answers: Answers,
+    at: datetime,
+    *,
+    enforcing: bool,
+    old_after_s: float = OLD_AFTER_S,
 ) -> tuple[Protection, str]:
     """Return how far the account is guarded at ``at``, and why not further."""
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
-    if failing:
-        return Protection.NOT_PROTECTED, "; ".join(f"rule {rule} failed: {error}" for rule, error in failing)
-    blind = _blind(state, book, at)
+    if answers.failed:
+        return Protection.NOT_PROTECTED, "; ".join(f"rule {f.rule} failed: {f.error}" for f in answers.failed)
+    blind = _unseen(state, at, timedelta(seconds=old_after_s)) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
     if not enforcing:
@@ -52,23 +59,20 @@ def protection(
     return Protection.PROTECTED, ""
 
 
-def _blind(state: AccountState, book: RuleBook, at: datetime) -> str | None:
+def _unseen(state: AccountState, at: datetime, old_after: timedelta) -> str | None:
+    """Return why the picture is not to be trusted. One from the future is as bad as an old one: a clock was set."""
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
-    if at - min(state.exposure_at, state.record_at) > OLD_AFTER:
-        return (
-            f"the gateway could not be read since {state.exposure_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
-        )
-    if state.doubt is not None:
-        return state.doubt
-    for name, rule in book.rules.items():
-        reason = rule.blind(state, at)
-        if reason is not None:
-            return f"{name}: {reason}"
-    return None
+    oldest = min(state.exposure_at, state.record_at)
+    if abs(at - oldest) > old_after:
+        return f"the gateway could not be read since {oldest:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+    if state.clock_ahead:
+        side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
+        return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
+    return state.doubt
 
 
-def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object]:
+def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, object]:
     """Return what ``status --json`` shows of an account, beside its protection. Money and prices are text."""
     open_profit = unrealized(state, at)
     return {
@@ -87,8 +91,7 @@ def facts(state: AccountState, book: RuleBook, at: datetime) -> dict[str, object
         "working_orders": [_order(state, order) for order in state.working_orders],
         "limits": [
             {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
-            for name, rule in book.rules.items()
-            if (measure := rule.measure(state, at)) is not None
+            for name, measure in answers.measures.items()
         ],
         "lockouts": [
             {
@@ -133,6 +136,7 @@ def _order(state: AccountState, order: Order) -> dict[str, object]:
 
 
 def _money(amount: Decimal) -> str:
+    amount += 0  # no minus before a zero
     return f"{amount:.2f}" if amount == round(amount, 2) else f"{amount.normalize():f}"
 
 
@@ -160,7 +164,15 @@ class Standings:
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
-        level, reason = protection(state, watchman.book, failing, at, enforcing=watchman.enforcing)
+        answers = watchman.book.answers(state, at)
+        level, reason = protection(
+            state,
+            watchman.book,
+            evolve(answers, failed=(*(RuleFailed(*failure) for failure in failing), *answers.failed)),
+            at,
+            enforcing=watchman.enforcing,
+            old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),
+        )
         known = self._since.get(state.id)
         if known is None or known[0] is not level:
             self._since[state.id] = (level, at)
@@ -171,21 +183,27 @@ class Standings:
             "protection_since": _time(self._since[state.id][1]),
             "reason": reason,
             "durable": trouble is None,
-            **facts(state, watchman.book, at),
+            **facts(state, answers, at),
         }
 
 
-def link_facts(state: AccountState, *, rest_ok: bool) -> str:
-    """Return the state of the links as JSON text: ``up``, or ``down`` and why."""
+def link_facts(states: Iterable[AccountState]) -> str:
+    """Return the state of the links of one login as JSON text: ``up``, or ``down`` and why."""
+    known = tuple(states)
     return json.dumps(
-        {
-            "user_hub": _link(state, Hub.USER),
-            "market_hub": _link(state, Hub.MARKET),
-            "rest": "up" if rest_ok else f"down: {state.read_failed}",
-        }
+        {"user_hub": _link(known, Hub.USER), "market_hub": _link(known, Hub.MARKET), "rest": _rest(known)}
     )
 
 
-def _link(state: AccountState, hub: Hub) -> str:
-    link = state.links[hub]
-    return "up" if link.up else f"down: {link.reason}"
+def _link(states: Iterable[AccountState], hub: Hub) -> str:
+    return next((f"down: {s.links[hub].reason}" for s in states if not s.links[hub].up), "up")
+
+
+def _rest(states: Iterable[AccountState]) -> str:
+    """REST is up once every account has been read, and while none has failed since."""
+    for state in states:
+        if state.read_failed is not None:
+            return f"down: {state.read_failed}"
+        if state.exposure_at is None:
+            return "down: not read yet"
+    return "up"

@@ -7,11 +7,17 @@ import signal
 import trio
 
 
-async def stop_on_signals(stopping: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-    """Set ``stopping`` at the first SIGINT or SIGTERM, cancel ``scope`` at the second. Runs until cancelled."""
+async def stop_on_signals(
+    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Set ``stopping`` at the first SIGINT or SIGTERM. Runs until cancelled.
+
+    The second ends the process there and then, as SIGKILL would; the next start recovers from that.
+    """
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        async for _ in signals:
+        async for number in signals:
             if stopping.is_set():
-                scope.cancel()
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
             stopping.set()

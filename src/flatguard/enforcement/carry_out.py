@@ -35,7 +35,8 @@ from flatguard.model.trading import OrderType
 
 DISK_WAIT_S = 0.05  # how long a breach that the broker's record does not show waits to be durable
 SETTLE_S = 1.5  # REST lists lag the hub by up to a second; after that a reading shows what a request did
-READ_AGAIN_S = 0.25  # between two readings that shall prove the end state
+READ_AGAIN_S = 0.25  # between two readings that shall prove the end state; longer while they do not
+READ_AGAIN_MOST_S = 2.0  # readings share the allowance with everything else
 READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
 REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
 ACCOUNT_REJECTED = "AccountRejected"
@@ -123,6 +124,7 @@ class _Desk:
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
     reading: bool = False
+    read_pause_s: float = READ_AGAIN_S
     read_again_at: float = 0.0
     reached_at: datetime | None = None
     bell: trio.Event = field(factory=trio.Event)
@@ -130,10 +132,12 @@ class _Desk:
     def want(self, breach: Breach) -> None:
         if not self.wanted:
             self.read_again_at = trio.current_time() + READ_AGAIN_S  # its own picture is as good as a reading
-        known = self.wanted.breaches.get(breach.rule)
-        self.wanted = self.wanted.including(breach)
-        if self.wanted and (known is None or known.decisions != breach.decisions):
+            self.read_pause_s = READ_AGAIN_S
+        before = self.wanted
+        self.wanted = before.including(breach)
+        if (before.flat, before.caps) != (self.wanted.flat, self.wanted.caps):
             self.readings.clear()  # what was proven so far was for less
+            self.read_pause_s = READ_AGAIN_S
         self.bell.set()
 
     def withdraw(self, rule: str) -> None:
@@ -288,12 +292,14 @@ class _Desk:
     # how it went
 
     def _look_again_at(self) -> float:
-        """Until when, in Trio's time, to wait for the hub or an answer before reading by REST."""
+        """Until when, in Trio's time, to wait for the hub or an answer before acting again or reading by REST."""
         now = trio.current_time()
-        if self._looks_reached() and not self.reading:
+        rests_end = min((rest.until for rest in self.resting.values() if rest.until > now), default=inf)
+        if self.reading:
+            return rests_end  # its end stirs us
+        if self._looks_reached() or rests_end == inf:
             return self.read_again_at
-        waiting = any(rest.until > now for rest in self.resting.values())
-        return max(self.read_again_at, now + (READ_AT_LEAST_S if waiting else READ_AGAIN_S))
+        return min(rests_end, self.read_again_at + READ_AT_LEAST_S)
 
     def _looks_reached(self) -> bool:
         return reached(self.wanted, self._held())
@@ -320,7 +326,8 @@ class _Desk:
         return not waited.cancelled_caught
 
     async def _read(self) -> None:
-        self.read_again_at = trio.current_time() + READ_AGAIN_S
+        self.read_again_at = trio.current_time() + self.read_pause_s
+        self.read_pause_s = min(self.read_pause_s * 1.5, READ_AGAIN_MOST_S)
         try:
             reading = await self.broker.read_exposure(self.account_id)
             self.readings = [*self.readings[-1:], reading]

@@ -1,7 +1,8 @@
 """What is wanted of an account, from all the breaches under way at once.
 
 Decisions are end states, so they merge: flat absorbs closed, closed absorbs reduced, and the smaller cap wins. What a
-rule says now replaces what it said before.
+rule says now replaces the reductions that it said before; a close once begun is carried out, since what is half closed
+may look well again.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class Wanted:
         if not any(isinstance(decision, Flatten | CloseContract | ReduceTo) for decision in breach.decisions):
             return self
         ids = self.ids if breach.id in self.ids else (*self.ids, breach.id)
-        return evolve(self, breaches={**self.breaches, breach.rule: breach}, ids=ids)
+        known = self.breaches.get(breach.rule)
+        begun = tuple(d for d in known.decisions if isinstance(d, Flatten | CloseContract)) if known is not None else ()
+        decisions = (*breach.decisions, *(d for d in begun if d not in breach.decisions))
+        return evolve(self, breaches={**self.breaches, breach.rule: evolve(breach, decisions=decisions)}, ids=ids)
 
     def without_reductions_of(self, rule: str) -> Wanted:
         """Return what is wanted once the condition of ``rule`` has cleared by itself.

@@ -31,6 +31,7 @@ STABLE_S = 60.0  # a connection that was up for so long starts the delays over
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
 QUIET_MARKET_S = 15.0  # no quote although contracts are wanted: the stream is taken for dead
 QUIET_MARKET_MOST_S = 300.0  # a closed market is quiet too, so the patience doubles up to this
+PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost
 KEEP_QUOTES_S = 60.0  # a contract is watched so much longer than it is wanted
 TOKEN_REFUSED = {401, 403}
 
@@ -190,22 +191,30 @@ class UserHub:
 
 @define
 class MarketHub:
-    """Quotes of the contracts that are held or have working orders, and no others: they come forty a second."""
+    """Quotes of the contracts that are held or have working orders, and no others: they come forty a second.
+
+    Only the first quote after subscribing is full. A contract that is still without a price some seconds later is
+    therefore subscribed anew.
+    """
 
     listener: Listener
     wanted: frozenset[ContractId] = frozenset()
+    unpriced: frozenset[ContractId] = frozenset()
     _changed: trio.Event = field(factory=trio.Event)
     _subscribed: set[ContractId] = field(factory=set)
     _waiting: trio.CancelScope = field(factory=trio.CancelScope)
     _heard_at: float = 0.0
     _patience_s: float = QUIET_MARKET_S
 
-    def watch(self, contracts: frozenset[ContractId]) -> None:
-        """Want the quotes of exactly ``contracts``; those no longer named are kept for a minute."""
-        if contracts != self.wanted:
+    def watch(self, contracts: frozenset[ContractId], unpriced: frozenset[ContractId] = frozenset()) -> None:
+        """Want the quotes of exactly ``contracts``, ``unpriced`` of which nobody has a price for yet.
+
+        Those no longer named are kept for a minute.
+        """
+        if (contracts, unpriced) != (self.wanted, self.unpriced):
             if not self._subscribed:
                 self._heard_at = trio.current_time()  # silence counts from here
-            self.wanted = contracts
+            self.wanted, self.unpriced = contracts, unpriced
             self._waiting.deadline = self._patience_ends_at
             changed, self._changed = self._changed, trio.Event()
             changed.set()
@@ -241,17 +250,24 @@ class MarketHub:
     async def _subscribe(self, hub: HubConnection) -> NoReturn:
         """Keep the hub's subscriptions equal to what is wanted, for ever."""
         ends: dict[ContractId, float] = {}  # of what is not wanted any more
+        price_due: dict[ContractId, float] = {}
         while True:
             changed, wanted, now = self._changed, self.wanted, trio.current_time()
             for contract_id in sorted(wanted - self._subscribed):
                 await _try_to_invoke(hub, "SubscribeContractQuotes", contract_id)
                 self._subscribed.add(contract_id)
+                price_due[contract_id] = trio.current_time() + PRICE_WITHIN_S
             ends = {c: ends.get(c, now + KEEP_QUOTES_S) for c in self._subscribed - wanted}
-            for contract_id in sorted(c for c, end in ends.items() if end <= now):
+            over = {c for c, end in ends.items() if end <= now}
+            priceless = {c for c in self.unpriced & self._subscribed if price_due[c] <= now}
+            for contract_id in sorted(over | priceless):
                 await _try_to_invoke(hub, "UnsubscribeContractQuotes", contract_id)
                 self._subscribed.discard(contract_id)
-                del ends[contract_id]
-            with trio.move_on_at(min(ends.values(), default=inf)):
+                ends.pop(contract_id, None)
+            if priceless:
+                continue
+            due = [price_due[c] for c in self.unpriced & self._subscribed]
+            with trio.move_on_at(min((*ends.values(), *due), default=inf)):
                 await changed.wait()
 
 

@@ -32,7 +32,7 @@ WORKING = [OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.PENDING_CANCELLATI
 PAGE = 100
 MAX_PAGES = 50  # 5,000 working orders; past that the answer is taken for nonsense
 READ_TRIES = 3  # for a list that changes while its pages are read
-QUIET_S = 10.0  # after a 429 that names no wait; longer, and accounts would count as not seen
+QUIET_S = 5.0  # where a 429 does not say how long; the picture must not grow older than that
 
 Body = Mapping[str, object]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar, get_args
 
+from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import JsonConverter, make_converter
 from cattrs.strategies import configure_tagged_union
@@ -26,6 +27,8 @@ def _converter() -> JsonConverter:
     converter.register_structure_hook(Decimal, lambda text, _: Decimal(text))
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
+    converter.register_unstructure_hook(timedelta, lambda span: span // timedelta(microseconds=1))
+    converter.register_structure_hook(timedelta, lambda count, _: timedelta(microseconds=count))
     converter.register_unstructure_hook(date, date.isoformat)
     converter.register_structure_hook(date, lambda text, _: date.fromisoformat(text))
     configure_tagged_union(Decision, converter)
@@ -42,10 +45,16 @@ _CONVERTER = _converter()
 
 
 def encode(value: object, kind: Any = None) -> str:
-    """Return ``value`` as compact JSON text; ``kind`` where it is a union or a collection."""
-    return json.dumps(_CONVERTER.unstructure(value, kind), separators=(",", ":"), ensure_ascii=False)
+    """Return ``value`` as compact JSON text; ``kind`` where it is a union or a collection.
+
+    ASCII only: what a broker sends may hold halves of characters, which UTF-8 cannot express.
+    """
+    return json.dumps(_CONVERTER.unstructure(value, kind), separators=(",", ":"))
 
 
 def decode(text: str, kind: Any) -> Any:
     """Return the value of type ``kind`` that ``encode`` made ``text`` of. Raises ValueError where it did not."""
-    return _CONVERTER.loads(text, kind)
+    try:
+        return _CONVERTER.structure(json.loads(text), kind)
+    except (BaseValidationError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"not a {kind}: {error}") from None

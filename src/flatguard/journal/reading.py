@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ class Facts:
 
 def read_facts(path: Path) -> Facts:
     """Return what ``status`` shows. No run and no standings where there is no journal yet."""
-    if not path.exists():
-        return Facts(None, {}, ())
     with _reading(path) as db:
+        if db is None:
+            return Facts(None, {}, ())
         row = db.execute(
             "SELECT started_at, stopped_at, alive_at, version, link FROM run ORDER BY id DESC LIMIT 1"
         ).fetchone()
@@ -93,8 +93,10 @@ def read_facts(path: Path) -> Facts:
 
 
 def read_stories(path: Path) -> tuple[BreachStory, ...]:
-    """Return every breach with what came of it, oldest first."""
+    """Return every breach with what came of it, oldest first. None where there is no journal yet."""
     with _reading(path) as db:
+        if db is None:
+            return ()
         steps = [
             (json.loads(row[0]), StepRow(row[1], row[2], row[3], _time(row[4]), _time(row[5]), row[6], row[7]))
             for row in db.execute(
@@ -105,11 +107,11 @@ def read_stories(path: Path) -> tuple[BreachStory, ...]:
             (json.loads(breaches), _time(reached), _time(proven))
             for breaches, reached, proven in db.execute("SELECT breaches, reached_at, proven_at FROM proof ORDER BY id")
         ]
-        locks = {row.rule + str(row.account): row for row in _lockouts(db)}
         stories = []
-        for row in db.execute("SELECT id, account, rule, at, cause, reason, figures FROM breach ORDER BY at"):
+        for row in db.execute(
+            "SELECT id, account, rule, at, cause, reason, figures, decisions FROM breach ORDER BY at"
+        ):
             proof = next((p for p in proofs if row[0] in p[0]), None)
-            lock = locks.get(row[2] + str(row[1]))
             stories.append(
                 BreachStory(
                     id=row[0],
@@ -122,21 +124,24 @@ def read_stories(path: Path) -> tuple[BreachStory, ...]:
                     steps=tuple(step for breaches, step in steps if row[0] in breaches),
                     reached_at=None if proof is None else proof[1],
                     proven_at=None if proof is None else proof[2],
-                    locked_until=None if lock is None else lock.until,
+                    locked_until=_locked_until(json.loads(row[7])),
                 )
             )
         return tuple(stories)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open the journal for reading; the block sees one moment of it. None where there is none, or no schema in it."""
+    if not path.exists():
+        yield None
+        return
     try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
-        try:
-            yield db
-        finally:
-            db.close()
-    except sqlite3.Error as error:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as db:
+            db.execute("BEGIN")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            yield db if version else None
+    except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
         raise JournalDamaged(f"the journal {path} cannot be read: {error}") from None
 
 
@@ -150,6 +155,12 @@ def _lockouts(db: sqlite3.Connection) -> Iterator[LockoutRow]:
         "SELECT account, rule, scope, since, until, reason FROM lockout ORDER BY account, rule"
     ):
         yield LockoutRow(account, rule, scope, _time(since), None if until is None else _time(until), reason)
+
+
+def _locked_until(decisions: list[dict[str, str | None]]) -> datetime | None:
+    """Return the end of the lock that a breach called for; None where it called for none, or for one without end."""
+    ends = [decision["until"] for decision in decisions if decision["_type"] == "LockOut"]
+    return None if not ends or ends[0] is None else _time(ends[0])
 
 
 def _time(text: str) -> datetime:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -31,17 +32,22 @@ from flatguard.model.entries import (
 )
 from flatguard.model.events import Event
 from flatguard.model.ids import AccountId
+from flatguard.model.lockouts import Lockout
 
 BUSY_S = 5.0
 
 
 @frozen
 class TapeRow:
-    """One event as it was folded, with what was found and what had cleared."""
+    """One event as it was folded, with what was found and what had cleared.
+
+    ``locks`` are the account's lockouts after it, None where it left them as they were.
+    """
 
     event: Event
-    found: tuple[Breach, ...]
-    cleared: tuple[str, ...]
+    found: tuple[Breach, ...] = ()
+    cleared: tuple[str, ...] = ()
+    locks: tuple[Lockout, ...] | None = None
 
 
 @frozen
@@ -75,13 +81,20 @@ class Store:
             ) from None
         try:
             path.chmod(0o600)
-            db.execute("PRAGMA journal_mode = WAL")
+            _migrate(db, path)
             db.execute("PRAGMA synchronous = FULL")
-            _migrate(db)
+        except FlatguardError:
+            db.close()
+            raise
+        except OSError as error:
+            db.close()
+            raise FlatguardError(
+                f"the journal {path} cannot be opened: {error}", hint="check the file's owner"
+            ) from None
         except sqlite3.OperationalError as error:
             db.close()
             raise FlatguardError(f"the journal {path} cannot be used: {error}", hint="check the disk") from None
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it found
             db.close()
             raise JournalDamaged(f"the journal {path} is damaged: {error}") from None
         return cls(path, db)
@@ -89,6 +102,19 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def set_aside(self, now: datetime) -> Path:
+        """Close the file, move it out of the way as it was, and return where it went.
+
+        It is moved while open: closed under its name, SQLite would fold the log into it.
+        """
+        try:
+            target = set_aside(self.path, now)
+        except PermissionError:  # Windows does not move an open file
+            self.close()
+            return set_aside(self.path, now)
+        self.close()
+        return target
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Write ``entries`` in one transaction: all of them are durable when this returns, or none.
@@ -132,6 +158,7 @@ class Store:
                 )
             case Checkpoint(state):
                 self._replace("checkpoint", account=state.id, seq=self._last_seq(), state=encode(state))
+                self._write_lockouts(state.lockouts)
             case Standing(account_id, at, body):
                 self._replace("standing", account=account_id, at=at.isoformat(), body=body)
             case RunStarted():
@@ -155,12 +182,13 @@ class Store:
 
     def _write_judged(self, entry: Judged) -> None:
         judged = None
-        if entry.found or entry.cleared or entry.failed:
+        if entry.found or entry.cleared or entry.failed or entry.locks is not None:
             judged = json.dumps(
                 {
                     "found": encode(entry.found, tuple[Breach, ...]),
-                    "cleared": list(entry.cleared),
-                    "failed": [list(failure) for failure in entry.failed],
+                    "cleared": entry.cleared,
+                    "failed": entry.failed,
+                    "locks": None if entry.locks is None else encode(entry.locks, tuple[Lockout, ...]),
                 }
             )
         self._insert(
@@ -172,7 +200,8 @@ class Store:
             judged=judged,
         )
         for breach in entry.found:
-            self._insert(
+            self._put(
+                "INSERT OR IGNORE",  # found again after a crash it is the same breach
                 "breach",
                 id=breach.id,
                 account=breach.account_id,
@@ -184,7 +213,10 @@ class Store:
                 decisions=encode(breach.decisions, tuple[Decision, ...]),
                 run=self._run,
             )
-        for lock in entry.locks or ():
+        self._write_lockouts(entry.locks or ())
+
+    def _write_lockouts(self, lockouts: Iterable[Lockout]) -> None:
+        for lock in lockouts:
             self._replace(
                 "lockout",
                 account=lock.account_id,
@@ -197,15 +229,15 @@ class Store:
             )
 
     def _insert(self, table: str, **row: object) -> None:
-        self._put("INSERT OR IGNORE", table, row)
+        self._put("INSERT", table, **row)
 
     def _replace(self, table: str, **row: object) -> None:
-        self._put("INSERT OR REPLACE", table, row)
+        self._put("INSERT OR REPLACE", table, **row)
 
-    def _put(self, verb: str, table: str, row: dict[str, object]) -> None:
+    def _put(self, verb: str, table: str, **row: object) -> None:
         columns = ", ".join(row)
         marks = ", ".join("?" * len(row))
-        self._db.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(row.values()))
+        self._db.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(map(_storable, row.values())))
 
     def _last_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM tape").fetchone()[0])
@@ -225,30 +257,47 @@ class Store:
             "SELECT kind, event, judged FROM tape WHERE account = ? AND seq > ? ORDER BY seq", (account_id, after)
         )
         for kind, event, judged in rows:
-            found: tuple[Breach, ...] = ()
-            cleared: tuple[str, ...] = ()
-            if judged is not None:
-                outcome = json.loads(judged)
-                found = decode(outcome["found"], tuple[Breach, ...])
-                cleared = tuple(outcome["cleared"])
-            yield TapeRow(decode(event, EVENT_KINDS[kind]), found, cleared)
+            if judged is None:
+                yield TapeRow(decode(event, EVENT_KINDS[kind]))
+                continue
+            outcome = json.loads(judged)
+            locks = outcome["locks"]
+            yield TapeRow(
+                decode(event, EVENT_KINDS[kind]),
+                decode(outcome["found"], tuple[Breach, ...]),
+                tuple(outcome["cleared"]),
+                None if locks is None else decode(locks, tuple[Lockout, ...]),
+            )
 
 
-def _migrate(db: sqlite3.Connection) -> None:
+def _storable(value: object) -> object:
+    """Return ``value`` as SQLite takes it: half a character, which a broker may send, becomes its escape."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date; a step and the record that it ran are one transaction."""
     done = int(db.execute("PRAGMA user_version").fetchone()[0])
-    steps = sorted(entry.name for entry in files("flatguard.journal").joinpath("schema").iterdir())
-    for number, name in enumerate((step for step in steps if step.endswith(".sql")), 1):
-        if number <= done:
-            continue
-        sql = files("flatguard.journal").joinpath("schema", name).read_text("utf-8")
-        db.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+    schema = files("flatguard.journal").joinpath("schema")
+    steps = sorted((step for step in schema.iterdir() if step.name.endswith(".sql")), key=lambda step: step.name)
+    if done > len(steps):
+        raise FlatguardError(
+            f"the journal {path} was written by a newer flatguard", hint="run that one, or set another journal.path"
+        )
+    db.execute("PRAGMA journal_mode = WAL")
+    for number, step in enumerate(steps[done:], done + 1):
+        db.executescript(f"BEGIN;\n{step.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+COMPANIONS = ("", "-wal", "-shm")
 
 
 def set_aside(path: Path, now: datetime) -> Path:
     """Move a damaged journal out of the way, with its companions, and return where it went. Never overwrites."""
-    target = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
-    for suffix in ("", "-wal", "-shm"):
+    name = f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}"
+    names = chain((name,), (f"{name}-{number}" for number in count(2)))
+    target = next(path.with_name(n) for n in names if not any(path.with_name(n + c).exists() for c in COMPANIONS))
+    for suffix in COMPANIONS:
         companion = path.with_name(path.name + suffix)
         if companion.exists():
             companion.rename(target.with_name(target.name + suffix))

@@ -41,13 +41,17 @@ from flatguard.model.trading import Order, Position, Quote, Trade
 TOMBSTONE_LIFE = timedelta(seconds=60)  # a late "open" must not revive an order that ended
 KEPT_AFTER_THEIR_DAY = timedelta(days=1)  # fills: a clock set forward and back again must not lose them
 
+CLOCKS_AGREE = timedelta(seconds=60)  # a slow answer and the second that its date is rounded to, with room to spare
+
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
-    state = _turn_day(state, event.at)
+    if isinstance(event, ExposureRead | RecordRead):
+        state = _broker_seen(state, event)
+    state = _turn_day(state, event.at - state.clock_ahead)
     match event:
         case PositionChanged(position=position):
             return _with_position(_heard(state, event.at), position, event.at)
@@ -96,19 +100,29 @@ def _heard(state: AccountState, at: datetime) -> AccountState:
     return evolve(state, last_event_at=at)
 
 
-def _broker_seen(state: AccountState, broker_at: datetime | None) -> AccountState:
-    if broker_at is None or (state.broker_seen is not None and broker_at <= state.broker_seen):
+def _broker_seen(state: AccountState, reading: ExposureRead | RecordRead) -> AccountState:
+    """Take the broker's clock from a reading, and how far ours is ahead of it, if that is more than a slow answer."""
+    if reading.broker_at is None:
         return state
-    return evolve(state, broker_seen=broker_at)
+    ahead = reading.at - reading.broker_at
+    seen = reading.broker_at if state.broker_seen is None else max(state.broker_seen, reading.broker_at)
+    return evolve(state, broker_seen=seen, clock_ahead=ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0))
 
 
 def _turn_day(state: AccountState, at: datetime) -> AccountState:
     """Start the next trading day if it has come, or the right one again after the clock was set back.
 
-    Locks end by their own times, so there is nothing to clear.
+    Our clock alone does not turn it: whoever sets the machine's clock would start a day without losses. Locks end by
+    their own times, so there is nothing to clear.
     """
-    if state.today is not None and state.today.starts_at - CLOCK_SET_BACK < at < state.today.ends_at:
+    today, seen = state.today, state.broker_seen
+    if today is not None and today.starts_at - CLOCK_SET_BACK < at < today.ends_at:
         return state
+    if today is not None and seen is not None:
+        if at >= today.ends_at and seen < today.ends_at - CLOCKS_AGREE:
+            return state
+        if at < today.starts_at <= seen:
+            return state
     today = trading_day(at, state.terms)
     trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
     state = evolve(state, today=today, trades=trades)
@@ -142,21 +156,20 @@ def _with_order(state: AccountState, order: Order, at: datetime) -> AccountState
 
 
 def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
+    """Merge a quote. Quotes are deltas: a book that one does not mention stands, so any quote keeps it fresh.
+
+    A last price is as old as the trade that made it, whatever is quoted since.
+    """
     known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    bid = known.bid if event.bid is None else event.bid
+    ask = known.ask if event.ask is None else event.ask
+    known = evolve(known, bid=bid, ask=ask, book_at=None if bid is None and ask is None else event.at)
     if event.last is not None:
         known = evolve(known, last=event.last, last_at=event.at)
-    if event.bid is not None or event.ask is not None:
-        known = evolve(
-            known,
-            bid=known.bid if event.bid is None else event.bid,
-            ask=known.ask if event.ask is None else event.ask,
-            book_at=event.at,
-        )
     return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
 
 
 def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
-    state = _broker_seen(state, reading.broker_at)
     if overtaken(state.exposure_at, reading):
         return state
     state = merge_orders(merge_positions(state, reading), reading)
@@ -173,7 +186,7 @@ def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
 
 
 def _with_record(state: AccountState, reading: RecordRead) -> AccountState:
-    state = _with_trades(_broker_seen(state, reading.broker_at), reading.trades)
+    state = _with_trades(state, reading.trades)
     if overtaken(state.record_at, reading):
         return state
     account = state.account if knows_better(state.account_seen, reading) else reading.account

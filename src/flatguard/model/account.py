@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -96,7 +96,8 @@ class AccountState:
     a contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
     position last grew. ``exposure_at`` and ``record_at`` are when the newest complete readings began. ``doubt`` is why
     the picture may be wrong although the link is up, since ``doubted_at``; two readings begun later clear it.
-    ``trades`` are those of today, and for a day those of the day before.
+    ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
+    broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
     """
 
     id: AccountId
@@ -122,13 +123,14 @@ class AccountState:
     doubted_at: datetime | None = None
     closes_refused: str | None = None
     broker_seen: datetime | None = None
+    clock_ahead: timedelta = timedelta(0)
     last_event_at: datetime | None = None
     lockouts: tuple[Lockout, ...] = ()
     breached: Mapping[str, BreachMark] = field(factory=dict)
 
     @property
     def pictured(self) -> bool:
-        """Whether both the exposure and the record have been read at least once; before that nothing is judged."""
+        """Whether both the exposure and the record have been read at least once; before that no rule is judged."""
         return self.exposure_at is not None and self.record_at is not None
 
     @property
@@ -150,6 +152,11 @@ class AccountState:
         return product(contract.ticker if contract is not None else root_of(contract_id))
 
     def label(self, contract_id: ContractId) -> str:
-        """Return the contract's name for a person (``MNQZ6``); its id where the broker has not described it yet."""
+        """Return the contract's name for a person (``MNQZ6``), told by the broker or else read from its id."""
         contract = self.contracts.get(contract_id)
-        return contract.name if contract is not None else contract_id
+        if contract is not None:
+            return contract.name
+        if root_of(contract_id) == contract_id.upper():
+            return contract_id
+        month = contract_id.rpartition(".")[2]
+        return f"{self.ticker(contract_id)}{month[:1]}{month[-1:]}"

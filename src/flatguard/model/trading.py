@@ -193,7 +193,7 @@ class Trade:
 class Quote:
     """The merged market of one contract; parts never told are None.
 
-    ``last_at`` is when we last received a trade's price, ``book_at`` a bid or an ask.
+    ``last_at`` is when we last received a trade's price, ``book_at`` when any quote last confirmed bid and ask.
     """
 
     contract_id: ContractId

@@ -10,9 +10,10 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
+from flatguard.rules import _lockout
 from flatguard.rules._rule import Rule
 
 ENTRY_POINTS = "flatguard.rules"
@@ -21,17 +22,35 @@ ENTRY_POINTS = "flatguard.rules"
 def discover() -> Mapping[str, type[Rule]]:
     """Return every rule class by the rule's name, our own and those of other distributions.
 
-    Raises RuntimeError where a module does not define exactly one rule or two rules bear one name.
+    Raises RuntimeError where a module does not define exactly one rule, an entry cannot be loaded or is none, or two
+    rules bear one name.
     """
     found: dict[str, type[Rule]] = {}
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
+            _check_free(module.name, f"{__name__}.{module.name}", found)
             found[module.name] = _only_rule_in(module.name)
     for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name in found:
-            raise RuntimeError(f"two rules are called {entry.name!r}; the second is {entry.value}")
-        found[entry.name] = entry.load()
+        _check_free(entry.name, entry.value, found)
+        found[entry.name] = _load(entry)
     return MappingProxyType(found)
+
+
+def _check_free(name: str, source: str, taken: Mapping[str, object]) -> None:
+    if name == _lockout.NAME:
+        raise RuntimeError(f"no rule can be called {name!r}, as {source} is: lockouts themselves are reported so")
+    if name in taken:
+        raise RuntimeError(f"two rules are called {name!r}; the second is {source}")
+
+
+def _load(entry: EntryPoint) -> type[Rule]:
+    try:
+        rule = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise RuntimeError(f"the rule {entry.name!r} cannot be loaded from {entry.value}: {error}") from error
+    if not (inspect.isclass(rule) and issubclass(rule, Rule)):
+        raise RuntimeError(f"the rule {entry.name!r} cannot be loaded from {entry.value}: it is no subclass of Rule")
+    return rule
 
 
 def _only_rule_in(name: str) -> type[Rule]:

@@ -63,7 +63,7 @@ class Rule(ABC):
 
 def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:
     """Make the breach of a finding. The same cause on the same account and day has the same id, also after a crash."""
-    cause = finding.cause or event.at.isoformat()
+    cause = finding.cause or moment_of(event)
     lock = next((d for d in finding.decisions if isinstance(d, LockOut)), None)
     return Breach(
         id=_short_id((rule, str(state.id), cause)),
@@ -76,6 +76,11 @@ def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) ->
         decisions=finding.decisions,
         on_record=finding.on_record,
     )
+
+
+def moment_of(event: Event) -> str:
+    """Return the cause of a breach that is the state at a moment, and nothing more particular."""
+    return event.at.isoformat()
 
 
 def _locked_until(lock: LockOut, state: AccountState) -> str:

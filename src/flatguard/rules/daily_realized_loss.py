@@ -12,7 +12,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.ledger.pnl import first_fill_at_or_below, unrealized
+from flatguard.ledger.pnl import QUOTE_FRESH, first_fill_at_or_below, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Decision, Flatten, LockOut
 from flatguard.model.events import Event
@@ -22,7 +22,7 @@ from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules._settings import loss_amount
 
 NAME = "daily_realized_loss"
-PRICELESS_FOR = timedelta(seconds=30)
+WITHOUT_FOR = timedelta(seconds=30)  # a price or a tick size that is not there yet is on its way for so long
 
 
 @frozen
@@ -43,8 +43,9 @@ class DailyRealizedLoss(Rule):
         """Breach when the day's fills have reached the limit, or with ``combined`` when fills and open P&L do."""
         if self._dealt_with(state):
             return None
+        low = state.realized.low_net if self.include_fees else state.realized.low_gross
         fill = None
-        if (state.realized.low_net if self.include_fees else state.realized.low_gross) <= -self.loss_limit:
+        if low <= -self.loss_limit:
             fill = first_fill_at_or_below(state, -self.loss_limit, net=self.include_fees)
         realized = self._realized(state)
         open_profit = unrealized(state, event.at)
@@ -52,15 +53,22 @@ class DailyRealizedLoss(Rule):
         combined = self.combined and not open_profit.unpriced and together <= -self.loss_limit
         if fill is None and not combined:
             return None
-        what = "Realised loss" if fill is not None else "Realised and open loss"
+        if fill is None:
+            loss = f"Realised and open loss: {dollars(together)}"
+        elif realized == low:
+            loss = f"Realised loss: {dollars(low)}"
+        else:
+            loss = f"Realised loss: {dollars(low)} at its lowest, now {dollars(realized)}"
+        unpriced = ", ".join(state.label(contract_id) for contract_id in open_profit.unpriced)
         return Finding(
-            reason=f"{what}: {dollars(realized if fill is not None else together)}, limit {dollars(-self.loss_limit)}",
+            reason=f"{loss}, limit {dollars(-self.loss_limit)}",
             decisions=self._decisions(state),
             figures=(
                 ("realised gross", dollars(state.realized.gross)),
                 ("fees and commissions", dollars(-(state.realized.fees + state.realized.commissions))),
                 ("realised, as judged", dollars(realized)),
-                ("open", dollars(open_profit.amount)),
+                ("lowest of the day", dollars(low)),
+                ("open", dollars(open_profit.amount) + (f", without {unpriced}" if unpriced else "")),
                 ("limit", dollars(-self.loss_limit)),
             ),
             cause=f"trade {fill.id}" if fill is not None else "",
@@ -68,15 +76,20 @@ class DailyRealizedLoss(Rule):
         )
 
     def blind(self, state: AccountState, at: datetime) -> str | None:
-        """Open P&L cannot be counted while a position has had no price for 30 s."""
+        """Open P&L cannot be counted: prices contradict each other, or there has been none for 30 s."""
         if not self.combined:
             return None
         for contract_id in unrealized(state, at).unpriced:
+            opened_at = state.positions[contract_id].opened_at
             quote = state.quotes.get(contract_id)
-            priced_at = quote.at if quote is not None else None
-            held_since = state.increased_at.get(contract_id, at)
-            if at - max(held_since, priced_at or held_since) > PRICELESS_FOR:
-                return f"no price for {state.label(contract_id)}, so open P&L is not counted"
+            quoted_at = quote.at if quote is not None else None
+            if contract_id not in state.contracts:
+                if at - opened_at > WITHOUT_FOR:
+                    return f"the tick size of {contract_id} is not known, so open P&L is not counted"
+                continue
+            contradictory = quoted_at is not None and at - quoted_at <= QUOTE_FRESH
+            if contradictory or at - max(opened_at, quoted_at or opened_at) > WITHOUT_FOR:
+                return f"no price to believe for {state.label(contract_id)}, so open P&L is not counted"
         return None
 
     def measure(self, state: AccountState, at: datetime) -> Measure:

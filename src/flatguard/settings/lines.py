@@ -129,7 +129,7 @@ class _Scanner:
         return False
 
     def _line(self) -> int:
-        return bisect_right(self._line_ends, self.at - 1) + 1
+        return bisect_right(self._line_ends, self.at) + 1
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)

@@ -137,7 +137,7 @@ class Reading:
             return self.value(raw, place, rest[0])
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._mapping(raw, place, kinds[1])
-        if isinstance(origin, type) and issubclass(origin, Iterable):
+        if isinstance(origin, type) and issubclass(origin, Iterable) and kinds[1:] in {(), (...,)}:
             return self._array(raw, place, origin, kinds[0])
         if attrs.has(kind):
             return self.build(kind, self.table(raw, place, kinds_of(kind)), place)

@@ -145,8 +145,6 @@ TRANSITIONS: dict[Role, Table] = {
 """What may be said by whom, and where it leads. From every state, the end of the stream leads to CLOSED, a
 send cut short to BROKEN, and whatever is illegal or unreadable from them to FAULTY."""
 
-_DONE_LISTENING = frozenset({State.LEFT, State.CLOSED})
-
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Room for the largest first batch of market depth. ASP.NET Core grants its clients 32 KiB."""
 
@@ -159,9 +157,9 @@ class Connection:
 
     def __init__(self, role: Role, *, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
         self.role = role
-        self._state = State.NEW
         self._records = framing.Records(max_message_bytes)
         self._fault = ""
+        self._enter(State.NEW)
 
     @property
     def state(self) -> State:
@@ -170,13 +168,14 @@ class Connection:
 
     def send(self, message: Message) -> str:
         """Return the text to put on the wire for ``message``, separator included."""
-        then = TRANSITIONS[self.role][self._state].get((By.US, type(message)))
+        then = self._ours.get(type(message))
         if then is None:
             raise LocalProtocolError(
                 f"a {self.role} may not send {type(message).__name__} while the connection is {self._state}"
             )
         text = framing.write(message)
-        self._state = then
+        if then is not self._state:
+            self._enter(then)
         return text
 
     def receive(self, data: str | bytes) -> list[Message]:
@@ -187,7 +186,7 @@ class Connection:
         is raised at once. So a driver handles what it got and then, if the state is FAULTY, calls
         ``receive(b"")`` to learn why.
         """
-        if self._state in _DONE_LISTENING:
+        if self._drops():
             return []
         if self._state is State.FAULTY:
             raise RemoteProtocolError(self._fault)
@@ -201,10 +200,10 @@ class Connection:
                 message = self._read(record)
                 if message is not None:
                     messages.append(message)
-                if self._state in _DONE_LISTENING:
+                if self._drops():
                     break
         except RemoteProtocolError as error:
-            self._state, self._fault = State.FAULTY, str(error)
+            self._fail(str(error))
             if not messages:
                 raise
         return messages
@@ -213,16 +212,30 @@ class Connection:
         """Take note that nothing more will come. Raises RemoteProtocolError if that cuts a message in two."""
         if self._state is State.FAULTY:
             raise RemoteProtocolError(self._fault)
-        if self._state in _DONE_LISTENING or self._state is State.BROKEN:
+        if self._drops() or self._state is State.BROKEN:
             return
         if self._records.rest:
-            self._state, self._fault = State.FAULTY, "the stream ended in the middle of a message"
+            self._fail("the stream ended in the middle of a message")
             raise RemoteProtocolError(self._fault)
-        self._state = State.CLOSED
+        self._enter(State.CLOSED)
 
     def send_failed(self) -> None:
         """Take note that what ``send`` returned may not have left whole, by an error or by cancellation."""
-        self._state = State.BROKEN
+        self._enter(State.BROKEN)
+
+    def _enter(self, state: State) -> None:
+        """Look up the row of ``state`` once, not for every message."""
+        self._state = state
+        row = TRANSITIONS[self.role][state]
+        self._ours = {kind: then for (by, kind), then in row.items() if by is By.US}
+        self._theirs = {kind: then for (by, kind), then in row.items() if by is By.THEM}
+
+    def _drops(self) -> bool:
+        return self._state is State.LEFT or self._state is State.CLOSED
+
+    def _fail(self, fault: str) -> None:
+        self._fault = fault
+        self._enter(State.FAULTY)
 
     def _read(self, record: bytes) -> Message | None:
         message: Message | None
@@ -237,8 +250,9 @@ class Connection:
             message = framing.read_as_client(record)
         if message is None:
             return None
-        then = TRANSITIONS[self.role][self._state].get((By.THEM, type(message)))
+        then = self._theirs.get(type(message))
         if then is None:
             raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {self._state}")
-        self._state = then
+        if then is not self._state:
+            self._enter(then)
         return message

@@ -19,6 +19,8 @@ from decimal import Context, Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from math import isfinite
 
+from attrs import evolve
+
 from flatguard.signalr.errors import LocalProtocolError, RemoteProtocolError
 from flatguard.signalr.messages import (
     VOID,
@@ -62,13 +64,14 @@ class Records:
 
     def cut(self, data: bytes) -> Iterator[bytes]:
         """Yield each record that ``data`` completes, without its separator."""
-        first, *others = data.split(b"\x1e")
-        self.rest += first
-        for following in others:
-            record = bytes(self.rest)
-            self.rest = bytearray(following)
+        *records, piece = data.split(b"\x1e")
+        if records and self.rest:
+            records[0] = bytes(self.rest) + records[0]
+            self.rest.clear()
+        for record in records:
             self._check_length(record)
             yield record
+        self.rest += piece
         self._check_length(self.rest)
 
     def _check_length(self, record: bytes | bytearray) -> None:
@@ -255,18 +258,17 @@ def _stream_ids(fields: Fields) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _invocation(fields: Fields) -> Invocation:
+def _invocation_from_client(fields: Fields) -> Invocation:
+    return evolve(_invocation_from_server(fields), stream_ids=_stream_ids(fields))
+
+
+def _invocation_from_server(fields: Fields) -> Invocation:
+    # A server has no streams to upload: whatever it writes in streamIds says nothing.
     return Invocation(
         _text(fields, "target"),
         _arguments(fields),
         _text(fields, "invocationId") if "invocationId" in fields else None,
-        _stream_ids(fields),
     )
-
-
-def _invocation_from_server(fields: Fields) -> Invocation:
-    # A server has no streams to upload, so whatever it writes there says nothing.
-    return _invocation({name: value for name, value in fields.items() if name != "streamIds"})
 
 
 def _stream_item(fields: Fields) -> StreamItem:
@@ -322,7 +324,7 @@ def _sequence(fields: Fields) -> Sequence:
 
 
 _FROM_CLIENT: dict[object, Callable[[Fields], HubMessage]] = {
-    1: _invocation,
+    1: _invocation_from_client,
     2: _stream_item,
     3: _completion,
     4: _stream_invocation,

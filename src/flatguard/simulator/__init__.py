@@ -2,6 +2,7 @@
 
 from flatguard.simulator.options import Options
 from flatguard.simulator.serve import serve_simulator
-from flatguard.simulator.world import AccountSetup, UserSetup, World
+from flatguard.simulator.setup import AccountSetup, UserSetup
+from flatguard.simulator.world import World
 
 __all__ = ["AccountSetup", "Options", "UserSetup", "World", "serve_simulator"]

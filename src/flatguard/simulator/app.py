@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -120,6 +120,8 @@ class Gateway:
 
         try:
             await self._starlette(scope, receive, send_dated)
+        except ClientDisconnect:
+            pass  # gone before its request was whole
         except Exception as error:
             self._crash = error
             self.stir()

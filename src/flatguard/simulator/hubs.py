@@ -7,7 +7,7 @@ subscriptions end with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -50,6 +50,8 @@ MAX_MESSAGE_BYTES = 32 * 1024
 
 _UNSENT_MAX = 20_000
 """Messages that may wait for a slow client; a market second of many contracts is some hundreds."""
+_GLUED_MAX = 50
+"""Hub messages in one WebSocket message, at most; under load the original glues them too."""
 _OLD_VERSION_GRACE_S = 2
 
 
@@ -344,18 +346,34 @@ async def _ping(client: Client) -> None:
 
 async def _write(client: Client, websocket: WebSocket, posted: trio.MemoryReceiveChannel[Message]) -> None:
     """Send what is posted, in order, until nothing more can come or Close has been said; then hang up."""
-    faults, gateway = client.gateway.world.faults, client.gateway
     async with posted:
         async for message in posted:
-            silent = faults.strikes("silence_hub", client.hub, gateway.now()) is not None
-            if not silent:
-                try:
-                    await websocket.send_text(client.connection.send(message))
-                except LocalProtocolError:
-                    continue  # said too late, or before the handshake
-            if isinstance(message, (Close, HandshakeRefused)):
+            batch = [message, *_waiting(posted)]
+            if text := "".join(_spoken(client, batch)):
+                await websocket.send_text(text)
+            if any(isinstance(message, (Close, HandshakeRefused)) for message in batch):
                 break
     await websocket.close()
+
+
+def _waiting(posted: trio.MemoryReceiveChannel[Message]) -> Iterator[Message]:
+    """Yield what else is posted already, within reason: it leaves in the same WebSocket message."""
+    try:
+        for _ in range(_GLUED_MAX - 1):
+            yield posted.receive_nowait()
+    except (trio.WouldBlock, trio.EndOfChannel):
+        pass
+
+
+def _spoken(client: Client, batch: Iterable[Message]) -> Iterator[str]:
+    """Yield the text of each message that may be said now."""
+    faults, gateway = client.gateway.world.faults, client.gateway
+    for message in batch:
+        if faults.strikes("silence_hub", client.hub, gateway.now()) is None:
+            try:
+                yield client.connection.send(message)
+            except LocalProtocolError:
+                pass  # said too late, or before the handshake
 
 
 async def _tear_when_told(client: Client, tear: Tear) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import field, frozen
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -39,10 +39,11 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.limits import BARS_PATH
+from flatguard.simulator.refusals import Bracket, Ticket
 from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
 from flatguard.simulator.state import Book, Status
 from flatguard.simulator.wire import TEAR
-from flatguard.simulator.world import Answer, Bracket, Ticket
+from flatguard.simulator.world import Answer
 
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
@@ -512,14 +513,14 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     await trio.lowlevel.checkpoint()
     began = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
-    try:
-        data = await request.body()
-    except ClientDisconnect:
-        return Response()
+    data = await request.body()
     entry["body"] = _redacted(data)
     try:
-        return await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+        response = await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+        await gateway.sleep_until(gateway.world.soon(began))  # refusals take their time too
+        return response
     except _NeverAnswered:
+        entry["outcome"]["status"] = None
         await _wait_hung_up(request)
         return Response()
     finally:
@@ -588,7 +589,7 @@ async def _answer_logged(
     envelope = reply.envelope()
     if endpoint.rows is not None and struck("missing_list"):
         del envelope[endpoint.rows]
-    await gateway.sleep_until(reply.at or world.soon(now))
+    await gateway.sleep_until(reply.at or now)
     return json_response(envelope)
 
 

@@ -39,11 +39,13 @@ from typing import Any, TypeVar, get_type_hints
 
 from attrs import define, field, frozen
 
+from flatguard.clock import SystemClock, WallClock
 from flatguard.errors import InvalidSettings
 from flatguard.simulator.contracts import Contract, find_contract
 from flatguard.simulator.faults import KNOWN_FAULTS
 from flatguard.simulator.options import Options
-from flatguard.simulator.world import AccountSetup, UserSetup, World
+from flatguard.simulator.setup import AccountSetup, UserSetup
+from flatguard.simulator.world import World
 
 T = TypeVar("T")
 _Act = Callable[[World, datetime], None]
@@ -65,6 +67,15 @@ class Scenario:
         for at_s, act in self.events:
             world.schedule(start + timedelta(seconds=at_s), partial(act, world))
         return world
+
+
+def open_world(path: Path | None, *, seed: int, clock: WallClock | None = None) -> World:
+    """Return the world of a scenario file, or the one that is there without, starting now.
+
+    ``clock`` says when now is; the machine's own by default. Raises ``InvalidSettings``.
+    """
+    scenario = Scenario() if path is None else load_scenario(path)
+    return scenario.world(seed=seed, start=(clock or SystemClock()).now())
 
 
 def load_scenario(path: Path) -> Scenario:

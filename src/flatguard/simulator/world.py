@@ -5,6 +5,9 @@ then, and everything random is drawn from the seed. What the hubs have to tell l
 
 A change takes place at one moment; that it is told piece by piece over the following milliseconds, and that
 REST readers see it later still, is the outbox's and the timelines' affair.
+
+It is long because a fill touches everything at once: the order, its legs and siblings, the position, the money, and
+what is told of them. What can be decided without that lies beside it: refusals, matching, markets, sequences.
 """
 
 from __future__ import annotations
@@ -27,6 +30,15 @@ from flatguard.simulator.market import Market
 from flatguard.simulator.matching import fill_price, market_price, touched, trailed
 from flatguard.simulator.options import Options
 from flatguard.simulator.outbox import Outbox, milliseconds
+from flatguard.simulator.refusals import (
+    NOT_TRADING,
+    Ticket,
+    bracket_objection,
+    limit_objection,
+    price_objection,
+    stop_objection,
+    trail_ticks,
+)
 from flatguard.simulator.rows import (
     account_row,
     depth_row,
@@ -37,95 +49,12 @@ from flatguard.simulator.rows import (
 )
 from flatguard.simulator.sequences import Part, sequence_of
 from flatguard.simulator.sessions import is_open, takes_orders
+from flatguard.simulator.setup import DEFAULT_USERS, AccountSetup, UserSetup
 from flatguard.simulator.state import Account, Book, Order, Position, Side, Status, Trade, Type
 
 _AVERAGE_DIGITS = Decimal("1e-12")
 _MONEY_DIGITS = Decimal("0.0001")
-_MIN_BRACKET_TICKS = 4
-_MAX_TRAIL_TICKS = 1000
 _CLOSED_MARKET_LOOKS = timedelta(seconds=60)
-_TYPE_NAMES = {0: "Unknown", 1: "Limit", 2: "Market", 3: "StopLimit", 4: "Stop", 5: "TrailingStop"}
-
-NOT_TRADING = "Trading is currently unavailable. The instrument is not in an active trading status."
-
-
-@frozen(kw_only=True)
-class AccountSetup:
-    """An account at the start.
-
-    Money in US dollars; ``max_minis`` and ``floor`` are the firm's limits, None for none.
-    """
-
-    id: int
-    name: str
-    balance: Decimal
-    can_trade: bool = True
-    visible: bool = True
-    simulated: bool = True
-    max_minis: Decimal | None = None
-    floor: Decimal | None = None
-
-
-@frozen(kw_only=True)
-class UserSetup:
-    """A login and its accounts. Without an ``api_key`` it gets one that follows from the seed."""
-
-    user_name: str
-    accounts: tuple[AccountSetup, ...]
-    api_key: str = ""
-
-
-DEFAULT_ACCOUNTS = (
-    AccountSetup(
-        id=25700001,
-        name="50KTC-V2-600001-97000001",
-        balance=Decimal(50000),
-        max_minis=Decimal(5),
-        floor=Decimal(48000),
-    ),
-    AccountSetup(
-        id=26200002,
-        name="PRAC-V2-600001-47000001",
-        balance=Decimal(150000),
-        max_minis=Decimal(15),
-        floor=Decimal(145500),
-    ),
-    AccountSetup(
-        id=27300003,
-        name="EXPRESS-V2-600001-31000001",
-        balance=Decimal(0),
-        max_minis=Decimal(2),
-        floor=Decimal(-2000),
-    ),
-)
-
-
-DEFAULT_USERS = (UserSetup(user_name="trader1", accounts=DEFAULT_ACCOUNTS),)
-
-
-@frozen
-class Bracket:
-    """A leg asked for with an entry: signed ticks from its fill, and the leg's order type."""
-
-    ticks: int
-    type: int
-
-
-@frozen(kw_only=True)
-class Ticket:
-    """What Order/place asks for. ``trail_price`` is a price level."""
-
-    account_id: int
-    contract_id: str
-    type: int
-    side: int
-    size: int
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    trail_price: Decimal | None = None
-    custom_tag: str | None = None
-    stop_loss: Bracket | None = None
-    take_profit: Bracket | None = None
 
 
 @frozen
@@ -195,6 +124,7 @@ class World:
         self._next_position_id = 825_245_547
 
     def chance(self, purpose: str) -> random.Random:
+        """Return a stream of chance of its own for ``purpose``, the same for the same seed."""
         return random.Random(f"{self.seed}:{purpose}")
 
     def _new_key(self, user: UserSetup) -> str:
@@ -367,9 +297,9 @@ class World:
         limit_price = ticket.limit_price
         if order_type in {Type.JOIN_BID, Type.JOIN_ASK}:
             limit_price = market.bid if order_type is Type.JOIN_BID else market.ask
-        trail_ticks = None
+        distance = None
         if order_type is Type.TRAILING_STOP and ticket.trail_price is not None:
-            trail_ticks = _trail_ticks(contract, market.last, ticket.trail_price)
+            distance = trail_ticks(contract, market.last, ticket.trail_price)
         legs = sum(leg is not None for leg in (ticket.stop_loss, ticket.take_profit))
         order = Order(
             id=self._next_order_id,
@@ -384,7 +314,7 @@ class World:
             limit_price=limit_price if order_type is not Type.MARKET else None,
             stop_price=ticket.stop_price if order_type is Type.STOP else None,
             custom_tag=ticket.custom_tag,
-            trail_ticks=trail_ticks,
+            trail_ticks=distance,
         )
         self._next_order_id += 1 + legs + self._rng.randint(0, 40)
         return order
@@ -399,7 +329,9 @@ class World:
             return 2, NOT_TRADING
         if self.faults.strikes("velocity_control", ticket.account_id, now):
             return 2, "Order rejected by velocity control. Please wait before placing another order."
-        text = self._price_objection(contract, ticket) or self._bracket_objection(ticket)
+        text = price_objection(ticket, self.markets[contract.id], self.options) or bracket_objection(
+            ticket, self.options
+        )
         if text is not None:
             return 2, text
         if ticket.size <= 0:
@@ -415,74 +347,6 @@ class World:
 
     def _takes_orders(self, now: datetime) -> bool:
         return not self.options.sessions or takes_orders(now)
-
-    def _price_objection(self, contract: Contract, ticket: Ticket) -> str | None:
-        if ticket.type not in set(Type):
-            return "Invalid order type."
-        order_type, side, market = Type(ticket.type), Side(ticket.side), self.markets[contract.id]
-        if order_type is Type.LIMIT:
-            return self._limit_objection(contract, ticket.limit_price)
-        if order_type is Type.STOP:
-            return self._stop_objection(contract, side, ticket.stop_price)
-        if order_type is Type.TRAILING_STOP:
-            if ticket.trail_price is None:
-                return "Trail Distance not set."
-            if not contract.aligned(ticket.trail_price):
-                return "Invalid trail price. Price is not aligned to tick size."
-            ticks = _trail_ticks(contract, market.last, ticket.trail_price)
-            if ticks == 0:
-                return "Trail Distance not set."
-            if ticks > _MAX_TRAIL_TICKS:
-                return f"Trail Distance exceeds maximum ({_MAX_TRAIL_TICKS})"
-        return None
-
-    def _limit_objection(self, contract: Contract, price: Decimal | None) -> str | None:
-        if price is None or price <= 0:
-            return "Invalid limit price."
-        if not contract.aligned(price):
-            return "Invalid limit price. Price is not aligned to tick size."
-        last = self.markets[contract.id].last
-        if abs(price - last) > last * self.options.price_band:
-            return "Invalid price. Price is outside allowed range."
-        return None
-
-    def _stop_objection(self, contract: Contract, side: Side, price: Decimal | None) -> str | None:
-        if price is None or price <= 0:
-            return "Invalid stop price"
-        if not contract.aligned(price):
-            return "Invalid stop price. Price is not aligned to tick size."
-        last = self.markets[contract.id].last
-        if (price - last) * side.sign <= 0:
-            return "Invalid stop price"
-        if abs(price - last) > last * self.options.price_band:
-            return "Invalid price. Price is outside allowed range."
-        return None
-
-    def _bracket_objection(self, ticket: Ticket) -> str | None:
-        stop, target = ticket.stop_loss, ticket.take_profit
-        if stop is None and target is None:
-            return None
-        if not self.options.auto_oco:
-            return "Brackets cannot be used with Position Brackets. You must enable Auto OCO Brackets."
-        way = "when longing" if ticket.side == Side.BUY else "when going short"
-        sign = Side(ticket.side).sign
-        if stop is not None:
-            if stop.type not in {Type.STOP, Type.TRAILING_STOP}:
-                return f"Invalid stop loss type ({_TYPE_NAMES.get(stop.type, stop.type)})"
-            if stop.ticks * sign >= 0:
-                than = "less" if sign > 0 else "greater"
-                return f"Invalid stop loss ticks ({stop.ticks}). Ticks should be {than} than zero {way}."
-            if abs(stop.ticks) < _MIN_BRACKET_TICKS:
-                return (
-                    f"Invalid stop loss ticks ({stop.ticks}). Price should be at least {_MIN_BRACKET_TICKS} ticks away."
-                )
-        if target is not None:
-            if target.type != Type.LIMIT:
-                return f"Invalid take profit type ({_TYPE_NAMES.get(target.type, target.type)})"
-            if target.ticks * sign <= 0:
-                than = "greater" if sign > 0 else "less"
-                return f"Invalid take profit ticks ({target.ticks}). Ticks should be {than} than zero {way}."
-        return None
 
     def _exposure(self, book: Book, contract: Contract | None = None, change: int = 0) -> Decimal:
         """Return the account's size over all products, in minis, with ``change`` of ``contract`` added."""
@@ -592,9 +456,9 @@ class World:
         elif size is not None and size <= order.fill_volume:
             objection = "Invalid order size."
         elif limit_price is not None:
-            objection = self._limit_objection(order.contract, limit_price)
+            objection = limit_objection(limit_price, self.markets[order.contract.id], self.options)
         elif stop_price is not None:
-            objection = self._stop_objection(order.contract, order.side, stop_price)
+            objection = stop_objection(order.side, stop_price, self.markets[order.contract.id], self.options)
         elif trail_price is not None and not order.contract.aligned(trail_price):
             objection = "Invalid trail price. Price is not aligned to tick size."
         if objection is not None:
@@ -606,7 +470,7 @@ class World:
             changed = evolve(changed, stop_price=stop_price)
         if trail_price is not None and order.type is Type.TRAILING_STOP:
             last = self.markets[order.contract.id].last
-            changed = evolve(changed, trail_ticks=_trail_ticks(order.contract, last, trail_price))
+            changed = evolve(changed, trail_ticks=trail_ticks(order.contract, last, trail_price))
             self._trail_levels[order_id] = trail_price
         self._put_order(book, changed, now)
         self.schedule(now + self._within(self.options.execution_ms), partial(self._arrive, account_id, order_id))
@@ -920,10 +784,6 @@ _PARTIAL_CLOSE_CODES = {
     "InvalidCloseSize": 5,
     "OrderRejected": 6,
 }
-
-
-def _trail_ticks(contract: Contract, last: Decimal, level: Decimal) -> int:
-    return int(abs(last - level) / contract.tick_size)
 
 
 def _to_grid(price: Decimal, contract: Contract) -> Decimal:

@@ -1,0 +1,61 @@
+"""Logins and accounts as a world begins with them, and those that are there unless a scenario says otherwise."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class AccountSetup:
+    """An account at the start.
+
+    Money in US dollars; ``max_minis`` and ``floor`` are the firm's limits, None for none.
+    """
+
+    id: int
+    name: str
+    balance: Decimal
+    can_trade: bool = True
+    visible: bool = True
+    simulated: bool = True
+    max_minis: Decimal | None = None
+    floor: Decimal | None = None
+
+
+@frozen(kw_only=True)
+class UserSetup:
+    """A login and its accounts. Without an ``api_key`` it gets one that follows from the seed."""
+
+    user_name: str
+    accounts: tuple[AccountSetup, ...]
+    api_key: str = ""
+
+
+DEFAULT_ACCOUNTS = (
+    AccountSetup(
+        id=25700001,
+        name="50KTC-V2-600001-97000001",
+        balance=Decimal(50000),
+        max_minis=Decimal(5),
+        floor=Decimal(48000),
+    ),
+    AccountSetup(
+        id=26200002,
+        name="PRAC-V2-600001-47000001",
+        balance=Decimal(150000),
+        max_minis=Decimal(15),
+        floor=Decimal(145500),
+    ),
+    AccountSetup(
+        id=27300003,
+        name="EXPRESS-V2-600001-31000001",
+        balance=Decimal(0),
+        max_minis=Decimal(2),
+        floor=Decimal(-2000),
+    ),
+)
+
+
+DEFAULT_USERS = (UserSetup(user_name="trader1", accounts=DEFAULT_ACCOUNTS),)

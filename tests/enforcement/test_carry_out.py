@@ -1,0 +1,357 @@
+"""Desks at work against a broker that answers, lags, refuses or hangs as the test has it; the clock is virtual."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from math import inf
+
+import pytest
+import trio
+from attrs import define, evolve, field
+
+from flatguard.enforcement.board import Board
+from flatguard.enforcement.carry_out import DISK_WAIT_S, Recorder, Told, Withdrawn, carry_out_breaches
+from flatguard.errors import GatewayUnreachable
+from flatguard.ledger.apply import apply
+from flatguard.model.account import AccountState
+from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo
+from flatguard.model.entries import EndStateProven, Entry, StepTaken
+from flatguard.model.events import ClosesRefused, Event, ExposureRead, PositionChanged
+from flatguard.model.ids import AccountId, ContractId, OrderId
+from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
+from flatguard.model.trading import Order, OrderStatus, OrderType, Position, Side
+from tests.fakes.clock import TrioClock
+
+ACCOUNT = AccountId(1)
+MNQ = ContractId("CON.F.US.MNQ.Z26")
+ES = ContractId("CON.F.US.EP.Z26")
+START = datetime(2026, 3, 18, 15, tzinfo=UTC)
+
+Answer = Callable[[], Outcome]
+
+
+@define
+class ScriptedBroker:
+    """Holds positions and orders; ``answers`` are what the next requests of a kind get, before it does as asked.
+
+    ``tell`` is the hub: it is told what changed, unless the test keeps it silent.
+    """
+
+    clock: TrioClock
+    sizes: dict[ContractId, int] = field(factory=dict)
+    orders: dict[OrderId, Order] = field(factory=dict)
+    answers: dict[str, list[Outcome]] = field(factory=dict)
+    log: list[tuple[float, str, object]] = field(factory=list)
+    reading_takes_s: float = 0.01
+    closing_takes_s: dict[ContractId, float] = field(factory=dict)
+    unreadable: bool = False
+    tell: Callable[[Event], None] = lambda event: None
+
+    def asked(self, kind: str) -> list[object]:
+        return [what for _, name, what in self.log if name == kind]
+
+    def times(self, kind: str) -> list[float]:
+        return [at for at, name, _ in self.log if name == kind]
+
+    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+        began = self.clock.now()
+        self.log.append((trio.current_time(), "read", None))
+        await trio.sleep(self.reading_takes_s)
+        if self.unreadable:
+            raise GatewayUnreachable("no answer")
+        rows = tuple(position(c, size) for c, size in self.sizes.items() if size)
+        return ExposureRead(self.clock.now(), account_id, began, began, rows, tuple(self.orders.values()))
+
+    async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:
+        return await self._do("close", contract_id, lambda: self.move(contract_id, 0))
+
+    async def partial_close(self, account_id: AccountId, contract_id: ContractId, size: int) -> Outcome:
+        held = self.sizes.get(contract_id, 0)
+        return await self._do(
+            "partial_close", (contract_id, size), lambda: self.move(contract_id, held - (size if held > 0 else -size))
+        )
+
+    async def cancel(self, account_id: AccountId, order_id: OrderId) -> Outcome:
+        return await self._do("cancel", order_id, lambda: self.orders.pop(order_id, None))
+
+    def move(self, contract_id: ContractId, size: int) -> None:
+        self.sizes[contract_id] = size
+        self.tell(PositionChanged(self.clock.now(), position(contract_id, size)))
+
+    async def _do(self, kind: str, what: object, act: Callable[[], object]) -> Outcome:
+        self.log.append((trio.current_time(), kind, what))
+        await trio.sleep(self.closing_takes_s.get(what, 0.02) if isinstance(what, str) else 0.02)
+        queued = self.answers.get(kind, [])
+        if queued:
+            return queued.pop(0)
+        act()
+        return Done()
+
+
+def position(contract_id: ContractId, size: int) -> Position:
+    return Position(ACCOUNT, contract_id, size, Decimal(100), START)
+
+
+@define
+class Room:
+    """The desk's surroundings: the board as the pipeline keeps it, and what was noted and reported."""
+
+    broker: ScriptedBroker
+    board: Board
+    told: trio.MemorySendChannel[Told | Withdrawn]
+    noted: list[Entry] = field(factory=list)
+    reported: list[Event] = field(factory=list)
+
+    def fold(self, event: Event) -> None:
+        self.board.post(apply(self.board.states[ACCOUNT], event))
+        self.board.ring(ACCOUNT)
+
+    def report(self, event: Event) -> None:
+        self.reported.append(event)
+        self.fold(event)
+
+    async def tell(self, *decisions: Decision, rule: str = "rule", on_record: bool = True) -> None:
+        """Tell a breach, as found on the state that the board shows now."""
+        at = self.broker.clock.now()
+        breach = Breach(f"{rule}-{at:%S%f}", rule, ACCOUNT, at, "cause", "reason", (), decisions, on_record)
+        await self.told.send(Told(breach))
+
+    @property
+    def proofs(self) -> list[EndStateProven]:
+        return [entry for entry in self.noted if isinstance(entry, EndStateProven)]
+
+    @property
+    def steps(self) -> list[StepTaken]:
+        return [entry for entry in self.noted if isinstance(entry, StepTaken)]
+
+
+@asynccontextmanager
+async def at_work(*, kept_after_s: float = 0.0, **sizes: int) -> AsyncIterator[Room]:
+    """Run enforcement for one account that holds ``sizes``; all desks are done when the block is left."""
+    clock = TrioClock(START)
+    broker = ScriptedBroker(clock, {{"MNQ": MNQ, "ES": ES}[name]: size for name, size in sizes.items()})
+    board = Board({ACCOUNT: AccountState(ACCOUNT)})
+    send, receive = trio.open_memory_channel[Told | Withdrawn](10)
+    room = Room(broker, board, send)
+    broker.tell = room.fold
+    for contract_id, size in broker.sizes.items():
+        room.fold(PositionChanged(clock.now(), position(contract_id, size)))
+    await trio.sleep(1)
+
+    async def kept() -> None:
+        await trio.sleep(kept_after_s)
+
+    recorder = Recorder(room.noted.append, kept, room.report)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry_out_breaches, receive, lambda _: broker, board, recorder, clock)
+        async with send:
+            yield room
+
+
+async def until(true: Callable[[], object], seconds: float = 60) -> None:
+    with trio.fail_after(seconds):
+        while not true():  # noqa: ASYNC110  the clock is virtual
+            await trio.sleep(0.01)
+
+
+async def test_a_breach_is_closed_at_once_and_proven_by_two_readings(autojump_clock: object) -> None:
+    async with at_work(MNQ=3, ES=-2) as room:
+        began = trio.current_time()
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        assert [at - began for at in room.broker.times("close")] == [0, 0]
+        assert len(room.broker.times("read")) == 2
+        assert room.broker.sizes == {MNQ: 0, ES: 0}
+
+
+async def test_a_close_that_hangs_on_one_contract_delays_none_of_the_others(autojump_clock: object) -> None:
+    async with at_work(MNQ=3, ES=-2) as room:
+        room.broker.closing_takes_s[ES] = 30
+        began = trio.current_time()
+        await room.tell(Flatten())
+        await until(lambda: room.broker.sizes[MNQ] == 0)
+        assert trio.current_time() - began < 0.1
+        await until(lambda: room.proofs)
+
+
+async def test_a_reading_that_hangs_does_not_delay_the_close_of_what_appears_meanwhile(autojump_clock: object) -> None:
+    async with at_work(MNQ=1) as room:
+        room.broker.reading_takes_s = 20
+        await room.tell(Flatten())
+        await until(lambda: room.broker.sizes[MNQ] == 0)
+        await trio.sleep(3)
+        room.broker.move(ES, 2)
+        began = trio.current_time()
+        await until(lambda: room.broker.sizes[ES] == 0)
+        assert trio.current_time() - began < 0.1
+        await until(lambda: room.proofs, 300)
+
+
+async def test_a_partial_close_whose_answer_is_lost_is_repeated_only_after_two_readings_that_agree(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Unknown("no answer")]
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: len(room.broker.asked("partial_close")) == 2)
+        first, second = room.broker.times("partial_close")
+        assert sum(first < at < second for at in room.broker.times("read")) >= 2
+        await until(lambda: room.proofs)
+        assert room.broker.sizes[MNQ] == 2
+
+
+async def test_a_partial_close_that_was_carried_out_although_its_answer_was_lost_is_not_repeated(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Unknown("no answer")]
+        room.broker.tell = lambda event: None
+        await room.tell(ReduceTo(MNQ, 2))
+        await trio.sleep(0.5)
+        room.broker.move(MNQ, 2)
+        await until(lambda: room.proofs)
+        assert room.broker.asked("partial_close") == [(MNQ, 3)]
+
+
+async def test_while_a_market_order_is_pending_no_partial_close_is_repeated(autojump_clock: object) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Unknown("no answer")]
+        pending = Order(
+            OrderId(7), ACCOUNT, MNQ, OrderStatus.PENDING, OrderType.MARKET, Side.SELL, 3, room.broker.clock.now()
+        )
+        room.broker.orders[pending.id] = pending
+        await room.tell(ReduceTo(MNQ, 2))
+        await trio.sleep(30)
+        assert len(room.broker.asked("partial_close")) == 1
+        assert not room.broker.asked("cancel"), "it is a close on its way"
+        room.broker.orders.clear()
+        room.broker.move(MNQ, 2)
+        await until(lambda: room.proofs)
+
+
+async def test_where_a_partial_close_is_refused_the_contract_is_closed_whole(autojump_clock: object) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Refused(6, "OrderRejected")]
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: room.proofs)
+        assert room.broker.asked("close") == [MNQ]
+
+
+async def test_a_partial_close_that_never_left_is_no_reason_to_close_the_contract_whole(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Refused(0, "no connection"), Refused(5, "InvalidCloseSize")]
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: room.proofs)
+        assert not room.broker.asked("close")
+        assert room.broker.sizes[MNQ] == 2
+
+
+async def test_it_never_gives_up_a_close_that_is_refused_and_says_so_at_a_capped_pace(autojump_clock: object) -> None:
+    async with at_work(MNQ=1) as room:
+        room.broker.answers["close"] = [Refused(4, "ContractNotActive")] * 50
+        await room.tell(Flatten())
+        await until(lambda: room.proofs, 600)
+        times = room.broker.times("close")
+        assert len(times) == 51
+        assert max(later - earlier for earlier, later in pairwise(times)) <= 6.5
+        assert [step.outcome for step in room.steps[:50]] == ["refused"] * 50
+
+
+async def test_an_account_on_which_closes_are_refused_is_reported_and_reported_well_again(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=1) as room:
+        room.broker.answers["close"] = [Refused(8, "AccountRejected: not for live accounts")] * 2
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        reasons = [event.reason for event in room.reported if isinstance(event, ClosesRefused)]
+        assert reasons == ["AccountRejected: not for live accounts", None]
+
+
+async def test_readings_that_fail_do_not_stop_the_closing_and_are_no_proof(autojump_clock: object) -> None:
+    async with at_work(MNQ=2) as room:
+        room.broker.unreadable = True
+        await room.tell(Flatten())
+        await until(lambda: room.broker.sizes[MNQ] == 0, 1)
+        await trio.sleep(30)
+        assert not room.proofs
+        room.broker.unreadable = False
+        await until(lambda: room.proofs)
+
+
+async def test_readings_come_ever_more_slowly_while_they_prove_nothing(autojump_clock: object) -> None:
+    async with at_work(MNQ=2) as room:
+        room.broker.unreadable = True
+        await room.tell(Flatten())
+        await trio.sleep(60)
+        assert len(room.broker.times("read")) <= 40
+        room.broker.unreadable = False
+        await until(lambda: room.proofs)
+
+
+async def test_what_the_record_does_not_show_waits_for_the_disk_but_not_for_long(autojump_clock: object) -> None:
+    async with at_work(MNQ=2, kept_after_s=inf) as room:
+        began = trio.current_time()
+        await room.tell(Flatten(), on_record=False)
+        await until(lambda: room.broker.asked("close"))
+        assert room.broker.times("close")[0] - began == pytest.approx(DISK_WAIT_S)
+        await until(lambda: room.proofs)
+
+
+async def test_a_reduction_that_has_become_needless_is_dropped_and_a_close_is_not(autojump_clock: object) -> None:
+    async with at_work(MNQ=5, ES=1) as room:
+        room.broker.answers["partial_close"] = [Refused(0, "no connection")] * 3
+        room.broker.answers["close"] = [Refused(0, "no connection")] * 3
+        await room.tell(ReduceTo(MNQ, 2), rule="reduces")
+        await room.tell(CloseContract(ES), rule="closes")
+        await trio.sleep(0.1)
+        await room.told.send(Withdrawn(ACCOUNT, "reduces"))
+        await room.told.send(Withdrawn(ACCOUNT, "closes"))
+        await until(lambda: room.proofs)
+        assert room.broker.sizes == {MNQ: 5, ES: 0}
+
+
+async def test_an_event_after_the_first_reading_makes_a_third_one_necessary(autojump_clock: object) -> None:
+    async with at_work(MNQ=2) as room:
+        await room.tell(Flatten())
+        await until(lambda: len(room.broker.times("read")) == 2)
+        room.fold(PositionChanged(room.broker.clock.now(), position(ES, 0)))
+        await until(lambda: room.proofs)
+        assert len(room.broker.times("read")) >= 3
+
+
+async def test_all_breaches_of_an_episode_are_proven_together_under_their_ids(autojump_clock: object) -> None:
+    async with at_work(MNQ=2) as room:
+        await room.tell(Flatten())
+        await trio.sleep(0.001)
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        assert len(set(room.proofs[0].breaches)) == 2
+
+
+async def test_enforcement_ends_with_its_channel_once_everything_is_in_its_end_state(autojump_clock: object) -> None:
+    async with at_work(MNQ=2) as room:
+        await room.tell(Flatten())
+    assert room.proofs
+
+
+async def test_an_order_that_rests_on_a_flat_account_is_cancelled_and_a_stop_stays_until_flat(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=2) as room:
+        stop = Order(OrderId(1), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.STOP, Side.SELL, 2, START)
+        entry = evolve(stop, id=OrderId(2), type=OrderType.LIMIT, side=Side.BUY)
+        room.broker.orders.update({stop.id: stop, entry.id: entry})
+        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.broker.closing_takes_s[MNQ] = 1
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        assert room.broker.asked("cancel") == [2, 1]
+        closed = room.broker.times("close")[0] + 1
+        assert [at >= closed for at in room.broker.times("cancel")] == [False, True]

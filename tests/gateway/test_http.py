@@ -497,6 +497,27 @@ async def test_cancelled_callers_do_not_jam_the_client(
     assert client.replaced == 0
 
 
+async def test_cancelled_callers_do_jam_a_client_of_httpx_alone(
+    crowd_server: tuple[Crowd, PlainServer], autojump_clock: trio.abc.Clock
+) -> None:
+    """The reason for the shield. When this fails, the library has been mended."""
+    crowd, server = crowd_server
+    client = httpx.AsyncClient(
+        base_url="https://gateway" if server.tls else ADDRESS,
+        verify=anonymous(ssl.PROTOCOL_TLS_CLIENT),
+        timeout=httpx.Timeout(5, pool=3),
+        limits=httpx.Limits(max_connections=2),
+    )
+
+    async def jam() -> None:
+        for _ in range(20):  # Trio draws lots among what happens at once, so it may take a while
+            await crowd.run(partial(client.post, "/"), 0.25)
+            await client.post("/")
+
+    with pytest.raises(httpx.PoolTimeout):
+        await jam()
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_cancelled_callers_do_not_jam_the_client_on_real_sockets(tls: bool) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flatguard.enforcement.carry_out import ACCOUNT_REJECTED, GONE, NO_PARTIAL_CLOSES
 from flatguard.gateway.http import HARD_CAP_S, READ_S
-from flatguard.gateway.verdict import CODES, TURNED_AWAY, verdict
+from flatguard.gateway.verdict import CANCEL, CLOSE, CODES, PARTIAL_CLOSE, TURNED_AWAY, verdict
 from flatguard.model.outcomes import Done, Outcome, Refused
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outcomes.md").read_text("utf-8")
@@ -46,6 +47,15 @@ def test_every_code_of_an_endpoint_is_on_the_page_with_its_name_and_outcome(path
 @pytest.mark.parametrize("path", CODES)
 def test_the_page_says_what_is_done_about_every_code(path: str) -> None:
     assert all(row[3] for row in rows(f"### {path}"))
+
+
+def test_the_page_says_of_which_refusals_enforcement_makes_more() -> None:
+    told = {row[1]: row[3] for row in rows(f"### {PARTIAL_CLOSE}")}
+    assert {name for name, act in told.items() if "close the contract whole" in act} == set(NO_PARTIAL_CLOSES)
+    for path in (CANCEL, CLOSE, PARTIAL_CLOSE):
+        told = {row[1]: row[3] for row in rows(f"### {path}")}
+        assert {name for name, act in told.items() if "read again at once" in act} <= set(GONE)
+        assert {name for name, act in told.items() if "ALERT-ONLY" in act} <= {ACCOUNT_REJECTED}
 
 
 def test_the_page_has_no_endpoint_that_the_code_does_not_have() -> None:

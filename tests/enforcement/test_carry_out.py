@@ -355,3 +355,33 @@ async def test_an_order_that_rests_on_a_flat_account_is_cancelled_and_a_stop_sta
         assert room.broker.asked("cancel") == [2, 1]
         closed = room.broker.times("close")[0] + 1
         assert [at >= closed for at in room.broker.times("cancel")] == [False, True]
+
+
+async def test_what_is_opened_again_is_closed_although_the_close_before_is_still_unanswered(
+    autojump_clock: object,
+) -> None:
+    """The hub has shown the account flat in between, so the close that hangs has done its work."""
+    async with at_work(MNQ=2) as room:
+        room.broker.closing_takes_s[MNQ] = 8
+        await room.tell(Flatten())
+        await trio.sleep(0.1)
+        room.broker.move(MNQ, 0)
+        await trio.sleep(0.1)
+        room.broker.move(MNQ, 1)
+        began = trio.current_time()
+        await until(lambda: len(room.broker.asked("close")) == 2)
+        assert trio.current_time() - began < 0.1
+        await until(lambda: room.proofs)
+
+
+async def test_a_close_that_is_filling_in_parts_is_not_sent_again(autojump_clock: object) -> None:
+    """Two closes of the same contracts could turn the position around."""
+    async with at_work(MNQ=5) as room:
+        room.broker.closing_takes_s[MNQ] = 0.5
+        await room.tell(Flatten())
+        for size in (4, 3, 1):
+            await trio.sleep(0.1)
+            room.broker.move(MNQ, size)
+        await until(lambda: room.broker.sizes[MNQ] == 0)
+        assert len(room.broker.asked("close")) == 1
+        await until(lambda: room.proofs)

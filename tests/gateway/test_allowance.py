@@ -217,3 +217,14 @@ def test_no_schedule_passes_the_limits_in_any_minute(schedule: list[Step]) -> No
         assert sum(at - WINDOW_S - 1e-6 <= other <= at for other in all_sent) >= ENFORCEMENT_LIMIT, (
             "it waited for nothing"
         )
+
+
+async def test_a_close_goes_out_at_once_however_much_is_used_up(autojump_clock: object) -> None:
+    allowance = Allowance()
+    for _ in range(ENFORCEMENT_LIMIT):
+        await allowance.take_enforcement()
+    began = trio.current_time()
+    for _ in range(30):
+        await allowance.take_close()
+    assert trio.current_time() == began
+    assert allowance.statistics().used == ENFORCEMENT_LIMIT + 30

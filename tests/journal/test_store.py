@@ -235,7 +235,8 @@ def test_a_new_journal_is_made_with_its_folder_and_only_its_owner_reads_it(tmp_p
 
 
 def test_a_journal_that_others_could_read_is_closed_to_them(path: Path) -> None:
-    path.touch(0o644)
+    Store.open(path).close()
+    path.chmod(0o644)
     Store.open(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -433,3 +434,28 @@ def test_two_moments_give_two_names(path: Path) -> None:
     path.write_bytes(b"second")
     assert set_aside(path, NOON + timedelta(seconds=1)) != first
     assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_journal_that_was_emptied_is_damaged_and_not_new(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    path.touch()
+    with pytest.raises(JournalDamaged, match="empty"):
+        Store.open(path)
+
+
+def test_a_new_journal_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    (tmp_path / "journal.db.new").write_bytes(b"cut off in the middle")
+    Store.open(path).close()
+    Store.open(path).close()
+    assert not (tmp_path / "journal.db.new").exists()
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    with pytest.raises(FlatguardError, match="another program"):
+        Store.open(path)
+    assert path.read_bytes() == before

@@ -256,3 +256,22 @@ async def test_a_gateway_that_answers_nothing_does_not_hold_up_the_stop(tmp_path
         began = trio.current_time()
         await system.stop()
         assert trio.current_time() - began < 5
+
+
+async def test_cancels_that_hang_on_one_account_delay_no_close_of_another(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_system(tmp_path, BOTH, options=Options(), accounts=2) as system:
+        await system.until_protected()
+        first, second = (account.id for account in system.settings.accounts)
+        await lose(system, 600)
+        await until_proven(system)
+        await system.fault("timeout_before", target="/api/Order/cancel")
+        for step in range(30):
+            await system.order("MNQ", 1, limit=20000 + step, account=first)
+        await trio.sleep(0.5)
+        await system.order("MNQ", 5, account=second)
+        contract = next(iter(system.double.books[second].positions.rows())).contract.id
+        assert await system.until(lambda: system.double.position(second, contract) == 2) < 2
+        await system.heal()
+        await system.until(lambda: not system.working(), 60)

@@ -43,9 +43,6 @@ async def _run(settings: Settings, key: Secret) -> None:
             started: Guard = await guarding.start(guard, settings, key, stopping, say)
             narrator = Narrator(started.board.states, settings.trading_day.zone)
             started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
-            for account in settings.accounts:
-                rules = ", ".join(account.rules) or "no rules"
-                say(f"account {account.id}: {account.mode}; {rules}")
         signals.cancel_scope.cancel()
     say("stopped")
 

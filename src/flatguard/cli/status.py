@@ -64,6 +64,7 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             why_not = "the daemon is starting"
         if why_not is not None:
             body["protection"] = "NOT PROTECTED"
+            body["durable"] = False
             body["reason"] = why_not if at is None else f"{why_not}; what follows is from {_text(at)}"
             body["protection_since"] = None if run is None else _text(run.stopped_at or run.alive_at)
             body["lockouts"] = [
@@ -140,7 +141,8 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
     """Return the status as a person reads it."""
     daemon, link = status["daemon"], status["link"]
     zone = settings.trading_day.zone
-    running = f"running since {_when(daemon['since'], zone)}" if daemon["running"] else "NOT RUNNING"
+    since = f" since {_when(daemon['since'], zone)}" if daemon["since"] is not None else ", by another journal"
+    running = f"running{since}" if daemon["running"] else "NOT RUNNING"
     out = [
         f"flatguard {daemon['version'] or ''} {running}".replace("  ", " "),
         f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}",

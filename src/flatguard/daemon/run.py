@@ -31,7 +31,7 @@ from flatguard.errors import AccountUnknown, FlatguardError, LoginRefused
 from flatguard.gateway.allowance import Allowance
 from flatguard.gateway.http import HttpClient, TransportFactory
 from flatguard.gateway.listen import Listener, MarketHub, UserHub
-from flatguard.gateway.rest import Gateway, log_in, validate
+from flatguard.gateway.rest import Enforcer, Gateway, log_in, validate
 from flatguard.gateway.socket import Dial, dial_tcp
 from flatguard.gateway.token import Token
 from flatguard.journal.keep import Keeper
@@ -144,14 +144,18 @@ async def _guard(
     allowance = Allowance()
     routine_http = HttpClient(settings.gateway.rest_url, world.transport)
     enforcement_http = HttpClient(settings.gateway.rest_url, world.transport)
+    closing_http = HttpClient(settings.gateway.rest_url, world.transport)
     token = Token(
         log_in=lambda: log_in(routine_http, settings.gateway.user_name, api_key.reveal()),
         validate=lambda text: validate(routine_http, text),
         clock=clock,
     )
     records = Gateway(routine_http, token, clock, allowance.take_routine, allowance.be_quiet)
-    exposures = Gateway(enforcement_http, token, clock, allowance.take_routine, allowance.be_quiet)
-    enforcing = Gateway(enforcement_http, token, clock, allowance.take_enforcement)
+    exposures = Gateway(closing_http, token, clock, allowance.take_routine, allowance.be_quiet)  # keeps it warm
+    enforcing = Enforcer(
+        closes=Gateway(closing_http, token, clock, allowance.take_close),
+        others=Gateway(enforcement_http, token, clock, allowance.take_enforcement),
+    )
 
     feed_in, feed_out = trio.open_memory_channel[Batch](FEED_BATCHES)
     told_in, told_out = trio.open_memory_channel[Told | Withdrawn](TOLD_MESSAGES)
@@ -215,6 +219,7 @@ async def _guard(
             await stopping.wait()
             routine_http.end_within(0)
             enforcement_http.end_within(LAST_REQUEST_S)
+            closing_http.end_within(LAST_REQUEST_S)
             sources.cancel_scope.cancel()
 
     recorder = Recorder(at_work.note, keeper.kept, report)
@@ -242,6 +247,7 @@ async def _guard(
     finally:
         await routine_http.aclose()
         await enforcement_http.aclose()
+        await closing_http.aclose()
     if keeper.unwritten:
         tell(f"NOT DURABLE: {keeper.unwritten} entries could not be written to the journal: {keeper.trouble}")
     if refusal is not None:

@@ -200,14 +200,14 @@ class _Desk:
         for step in self._steps():
             if self._rests(step) or (isinstance(step, PartialClose) and not self._may_reduce(step)):
                 continue
-            self.resting[_key(step)] = _Rest(step, self.clock.now())
-            requests.start_soon(self._perform, step)
+            rest = self.resting[_key(step)] = _Rest(step, self.clock.now())
+            requests.start_soon(self._perform, step, rest)
 
     def _rests(self, step: Step) -> bool:
         rest = self.resting.get(_key(step))
         if rest is None:
             return False
-        seen_done = rest.until < inf and self._seen_done(rest)
+        seen_done = self._seen_done(rest)
         if not seen_done and trio.current_time() < rest.until:
             return True
         if seen_done:
@@ -216,18 +216,19 @@ class _Desk:
         return False
 
     def _seen_done(self, rest: _Rest) -> bool:
-        """Whether the hub has shown the whole effect of a request that was answered."""
+        """Whether the hub has shown the whole effect of a request, answered or not.
+
+        For a close that is a flat position: one that has only shrunk may be in the middle of filling.
+        """
         state = self.board.states[self.account_id]
-        heard = state.seen.get(rest.step.contract_id)
-        if heard is None or heard <= rest.sent_at:
-            return False
-        position = state.positions.get(rest.step.contract_id)
-        size = abs(position.size) if position is not None else 0
+        contract_id = rest.step.contract_id
         match rest.step:
             case Close():
-                return True  # a close again takes what is there now; it cannot overshoot
+                return state.flat_at.get(contract_id, rest.sent_at) > rest.sent_at
             case PartialClose(size=closed, held=held):
-                return size == held - closed
+                position = state.positions.get(contract_id)
+                size = abs(position.size) if position is not None else 0
+                return state.seen.get(contract_id, rest.sent_at) > rest.sent_at and size == held - closed
             case Cancel():
                 return False
 
@@ -241,7 +242,7 @@ class _Desk:
         sizes = [_size_in(reading, step.contract_id) for reading in self.readings[-2:]]
         return not pending and len(sizes) == 2 and sizes == [step.held, step.held]
 
-    async def _perform(self, step: Step) -> None:
+    async def _perform(self, step: Step, rest: _Rest) -> None:
         sent_at = self.clock.now()
         breaches = self.wanted.ids
         match step:
@@ -255,7 +256,7 @@ class _Desk:
                 outcome = await self.broker.cancel(self.account_id, order_id)
         self.recorder.note(_entry(self.account_id, breaches, step, sent_at, self.clock.now(), outcome))
         self._learn(step, outcome)
-        self.resting[_key(step)].until = trio.current_time() + self._rest_after(step, outcome)
+        rest.until = trio.current_time() + self._rest_after(step, outcome)
         self.bell.set()
 
     def _learn(self, step: Step, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError, GatewayUnreachable, UnreadableAnswer
@@ -258,6 +258,32 @@ class Gateway:
         if answer.status == 429:
             self.be_quiet(answer.retry_after_s if answer.retry_after_s is not None else QUIET_S)
         return token, answer
+
+
+@frozen
+class Enforcer:
+    """The broker as enforcement needs it. Closes have a lane and connections of their own, so that neither hanging
+    cancels nor a used-up allowance hold them up.
+    """
+
+    closes: Gateway
+    others: Gateway
+
+    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+        """Read positions and working orders, completely or not at all."""
+        return await self.others.read_exposure(account_id)
+
+    async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:
+        """Close the whole position. Resting orders stay."""
+        return await self.closes.close(account_id, contract_id)
+
+    async def partial_close(self, account_id: AccountId, contract_id: ContractId, size: int) -> Outcome:
+        """Close ``size`` contracts of the position. Resting orders stay."""
+        return await self.closes.partial_close(account_id, contract_id, size)
+
+    async def cancel(self, account_id: AccountId, order_id: OrderId) -> Outcome:
+        """Cancel an order."""
+        return await self.others.cancel(account_id, order_id)
 
 
 JSON = {"content-type": "application/json"}

@@ -142,7 +142,10 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             yield db if version else None
     except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
-        raise JournalDamaged(f"the journal {path} cannot be read: {error}") from None
+        raise JournalDamaged(
+            f"the journal {path} cannot be read: {error}",
+            hint="start the daemon: it sets a damaged journal aside, and its accounts count as locked until the reset",
+        ) from None
 
 
 def _run(row: tuple[str, str | None, str, str, str]) -> Run:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from itertools import chain, count
 from pathlib import Path
 
@@ -70,10 +72,13 @@ class Store:
     def open(cls, path: Path) -> Store:
         """Open the journal at ``path``, creating or migrating it.
 
-        Raises JournalDamaged where the file is not a sound journal, FlatguardError where it cannot be opened.
+        Raises JournalDamaged where the file is not a sound journal, FlatguardError where it cannot be opened. A file
+        that is there and empty was emptied: a new journal appears under its name only once it is whole.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                _create(path)
             db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as error:
             raise FlatguardError(
@@ -275,18 +280,38 @@ def _storable(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def _create(path: Path) -> None:
+    """Make an empty journal beside ``path`` and give it that name when it is whole."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
+        _take_steps(db, 0)
+    unfinished.rename(path)
+
+
+def _take_steps(db: sqlite3.Connection, done: int) -> None:
+    for number, step in enumerate(_steps()[done:], done + 1):
+        db.executescript(f"BEGIN;\n{step.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _steps() -> list[Traversable]:
+    schema = files("flatguard.journal").joinpath("schema")
+    return sorted((step for step in schema.iterdir() if step.name.endswith(".sql")), key=lambda step: step.name)
+
+
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date; a step and the record that it ran are one transaction."""
     done = int(db.execute("PRAGMA user_version").fetchone()[0])
-    schema = files("flatguard.journal").joinpath("schema")
-    steps = sorted((step for step in schema.iterdir() if step.name.endswith(".sql")), key=lambda step: step.name)
-    if done > len(steps):
+    if done == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        raise JournalDamaged(f"the journal {path} is damaged: it is empty")
+    if done == 0:
+        raise FlatguardError(f"{path} is another program's database", hint="set another journal.path")
+    if done > len(_steps()):
         raise FlatguardError(
             f"the journal {path} was written by a newer flatguard", hint="run that one, or set another journal.path"
         )
     db.execute("PRAGMA journal_mode = WAL")
-    for number, step in enumerate(steps[done:], done + 1):
-        db.executescript(f"BEGIN;\n{step.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;")
+    _take_steps(db, done)
 
 
 COMPANIONS = ("", "-wal", "-shm")

@@ -141,6 +141,7 @@ def _with_position(state: AccountState, position: Position, at: datetime) -> Acc
         else _without(state.positions, contract_id),
         seen=_put(state.seen, contract_id, at),
         increased_at=_put(state.increased_at, contract_id, at) if grew else state.increased_at,
+        flat_at=state.flat_at if position.size else _put(state.flat_at, contract_id, at),
     )
 
 

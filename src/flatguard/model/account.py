@@ -92,12 +92,13 @@ class BreachMark:
 class AccountState:
     """An account as we know it, with the age of what we know.
 
-    ``orders`` holds working orders and, for a minute, those that ended. ``seen`` says when the user hub last spoke of
-    a contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
-    position last grew. ``exposure_at`` and ``record_at`` are when the newest complete readings began. ``doubt`` is why
-    the picture may be wrong although the link is up, since ``doubted_at``; two readings begun later clear it.
-    ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
-    broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
+    ``orders`` holds working orders and, for a minute, those that ended. ``seen`` says when the user hub last spoke of a
+    contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
+    position last grew, ``flat_at`` when the hub last told that it was flat. ``exposure_at`` and ``record_at`` are
+    when the newest complete readings began. ``doubt`` is why the picture may be wrong although the link is up,
+    since ``doubted_at``; two readings begun later clear it. ``trades`` are those of today, and for a day those of
+    the day before. ``broker_seen`` is the newest time that the broker's answers bore, ``clock_ahead`` how far our
+    clock is ahead of it; zero while they agree to a minute.
     """
 
     id: AccountId
@@ -109,6 +110,7 @@ class AccountState:
     positions: Mapping[ContractId, Position] = field(factory=dict)
     seen: Mapping[ContractId, datetime] = field(factory=dict)
     increased_at: Mapping[ContractId, datetime] = field(factory=dict)
+    flat_at: Mapping[ContractId, datetime] = field(factory=dict)
     orders: Mapping[OrderId, Order] = field(factory=dict)
     order_seen: Mapping[OrderId, datetime] = field(factory=dict)
     trades: Mapping[TradeId, Trade] = field(factory=dict)

@@ -244,3 +244,15 @@ async def test_accounts_of_one_login_are_guarded_side_by_side(tmp_path: Path, au
         contract = next(iter(books[second].positions.rows())).contract.id
         assert await system.until(lambda: system.double.position(second, contract) == 2) < 2
         await system.until(lambda: system.double.position(first, contract) == 2, 10)
+
+
+async def test_a_gateway_that_answers_nothing_does_not_hold_up_the_stop(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_system(tmp_path, REDUCE_TO_2) as system:
+        await system.until_protected()
+        for path in ("Account/search", "Trade/search", "Position/searchOpen", "Position/partialCloseContract"):
+            await system.fault("timeout_before", target=f"/api/{path}")
+        await system.order("MNQ", 5)
+        await trio.sleep(4)
+        began = trio.current_time()
+        await system.stop()
+        assert trio.current_time() - began < 5

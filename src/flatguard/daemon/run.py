@@ -46,6 +46,7 @@ from flatguard.settings.secrets import Secret
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
 TOLD_MESSAGES = 100  # the intake of enforcement empties it at once
+LAST_REQUEST_S = 3.0  # after the call to stop, for a close that is under way
 STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seconds that service managers allow
 FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
@@ -195,6 +196,27 @@ async def _guard(
         if refusal is not None:
             stopping.set()
 
+    async def listen(services: trio.Nursery) -> None:
+        """Run the sources until we are to stop, which we are too where the login or an account is refused."""
+        nonlocal refusal
+        try:
+            if not await _until_logged_in(token, at_work, stopping, feed_in.send):
+                return
+        except LoginRefused as error:
+            refusal = error
+            return
+        services.start_soon(token.keep_fresh)
+        async with trio.open_nursery() as sources:
+            sources.start_soon(check_accounts)
+            sources.start_soon(user_hub.listen)
+            sources.start_soon(market_hub.listen)
+            for account_id in books:
+                sources.start_soon(pictures.keep, account_id, feed_in.send)
+            await stopping.wait()
+            routine_http.end_within(0)
+            enforcement_http.end_within(LAST_REQUEST_S)
+            sources.cancel_scope.cancel()
+
     recorder = Recorder(at_work.note, keeper.kept, report)
     everything_written = trio.Event()
     try:
@@ -211,20 +233,7 @@ async def _guard(
                     workers.start_soon(pipeline.judge_events, feed_out, told_in)
                     task_status.started(at_work)
                     async with feed_in:
-                        try:
-                            logged_in = await _until_logged_in(token, at_work, stopping, feed_in.send)
-                        except LoginRefused as error:
-                            refusal, logged_in = error, False
-                        if logged_in:
-                            services.start_soon(token.keep_fresh)
-                            async with trio.open_nursery() as sources:
-                                sources.start_soon(check_accounts)
-                                sources.start_soon(user_hub.listen)
-                                sources.start_soon(market_hub.listen)
-                                for account_id in books:
-                                    sources.start_soon(pictures.keep, account_id, feed_in.send)
-                                await stopping.wait()
-                                sources.cancel_scope.cancel()
+                        await listen(services)
                     workers.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
                 services.cancel_scope.cancel()
             keeper.post(RunStopped(clock.now()))

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 
 import httpx
 import trio
@@ -70,6 +71,8 @@ class HttpClient:
     replaced: int = 0
     _tls: ssl.SSLContext | None = None
     _warm: _Warm | None = field(default=None, init=False)
+    _end_by: float = field(default=inf, init=False)
+    _under_way: set[trio.CancelScope] = field(factory=set, init=False)
     _gate: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(CONNECTIONS - 2), init=False)
 
     async def post(self, path: str, content: str, headers: Mapping[str, str]) -> Answer:
@@ -81,16 +84,26 @@ class HttpClient:
         async with self._gate:
             warm = self._warm if self._warm is not None else self._open()
             warm.requests += 1
+            request = trio.CancelScope(shield=True)
+            request.deadline = min(trio.current_time() + HARD_CAP_S, self._end_by)
+            self._under_way.add(request)
             try:
-                with trio.move_on_after(HARD_CAP_S, shield=True):
+                with request:
                     return await self._send(warm, path, content, headers)
                 self._replace(warm)
                 raise NoAnswer("no complete answer in time")
             finally:
+                self._under_way.discard(request)
                 warm.requests -= 1
                 if warm.replaced and not warm.requests:
                     with trio.move_on_after(CLOSE_S, shield=True):
                         await warm.client.aclose()
+
+    def end_within(self, seconds: float) -> None:
+        """Cut off what is under way, and what is still to come, ``seconds`` from now: the daemon stops."""
+        self._end_by = trio.current_time() + seconds
+        for request in self._under_way:
+            request.deadline = min(request.deadline, self._end_by)
 
     async def aclose(self) -> None:
         """Close the connections. Shielded, bounded to two seconds."""

@@ -13,9 +13,11 @@ import trio.testing
 from attrs import define, field
 
 from flatguard.errors import GatewayUnreachable
+from flatguard.gateway.hub import Hub as HubConnection
 from flatguard.gateway.listen import (
     KEEP_QUOTES_S,
     PHOTOGRAPH_S,
+    PRICE_WITHIN_S,
     QUIET_MARKET_MOST_S,
     QUIET_MARKET_S,
     STABLE_S,
@@ -745,3 +747,55 @@ async def test_quotes_are_not_thrown_away_when_the_pipeline_takes_its_time(autoj
         slow = False
         await trio.sleep(30)
         assert ear.links() == ["up"]
+
+
+async def test_a_contract_without_a_price_is_subscribed_anew_ever_more_slowly(autojump_clock: trio.abc.Clock) -> None:
+    """Only the first quote after subscribing is full, and a market that is closed tells none at all."""
+    async with open_gateway(Options.calm()) as gateway:
+        asked: list[tuple[str, float]] = []
+        hub = market_hub(gateway, Ear())
+
+        async def serve(connection: HubConnection) -> None:
+            invoke = connection.invoke
+
+            async def noted(method: str, *arguments: object) -> object:
+                asked.append((method, trio.current_time()))
+                return await invoke(method, *arguments)
+
+            connection.invoke = noted  # type: ignore[method-assign]
+            await hub._serve(connection)
+
+        gateway.nursery.start_soon(hub.listener.listen, serve)
+        gateway.fault("freeze_hub", target="market")
+        hub._patience_s = QUIET_MARKET_MOST_S
+        await trio.sleep(1)
+        hub.watch(frozenset({MNQ, ES}), frozenset({MNQ}))
+        await trio.sleep(200)
+        subscribed = [at for method, at in asked if method.startswith("Subscribe")][1:]
+        assert [b - a for a, b in pairwise(subscribed)] == pytest.approx([3, 6, 12, 24, 48, 60], abs=0.1)
+        assert len(asked) == 2 + 2 * 6, "and the one with a price is left alone"
+        hub.watch(frozenset({MNQ, ES}), frozenset())
+        asked.clear()
+        await trio.sleep(60)
+        assert not asked
+        hub.watch(frozenset({MNQ, ES}), frozenset({MNQ}))
+        await trio.sleep(12)
+        subscribed = [at for method, at in asked if method.startswith("Subscribe")]
+        assert [at - trio.current_time() + 12 for at in subscribed] == pytest.approx([0, 3, 9], abs=0.1)
+
+
+async def test_a_contract_that_got_its_price_in_time_is_not_subscribed_anew(autojump_clock: trio.abc.Clock) -> None:
+    async with open_gateway(LIVELY) as gateway:
+        ear = Ear()
+        hub = market_hub(gateway, ear)
+        gateway.nursery.start_soon(hub.listen)
+        await trio.sleep(1)
+        hub.watch(frozenset({MNQ}), frozenset({MNQ}))
+        await trio.sleep(PRICE_WITHIN_S - 1)
+        full = [event for event in ear.events if isinstance(event, QuoteMoved) and event.last is not None]
+        assert full
+        hub.watch(frozenset({MNQ}), frozenset())
+        began = trio.current_time()
+        await trio.sleep(30)
+        assert subscriptions(gateway) == {("GatewayQuote", MNQ)}
+        assert len([at for at in ear.times(QuoteMoved) if at > began + PRICE_WITHIN_S]) > 10

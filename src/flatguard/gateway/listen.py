@@ -31,7 +31,8 @@ STABLE_S = 60.0  # a connection that was up for so long starts the delays over
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
 QUIET_MARKET_S = 15.0  # no quote although contracts are wanted: the stream is taken for dead
 QUIET_MARKET_MOST_S = 300.0  # a closed market is quiet too, so the patience doubles up to this
-PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost
+PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost, or the market is closed
+PRICE_WITHIN_MOST_S = 60.0
 KEEP_QUOTES_S = 60.0  # a contract is watched so much longer than it is wanted
 TOKEN_REFUSED = {401, 403}
 
@@ -194,7 +195,7 @@ class MarketHub:
     """Quotes of the contracts that are held or have working orders, and no others: they come forty a second.
 
     Only the first quote after subscribing is full. A contract that is still without a price some seconds later is
-    therefore subscribed anew.
+    therefore subscribed anew, ever more slowly.
     """
 
     listener: Listener
@@ -250,24 +251,23 @@ class MarketHub:
     async def _subscribe(self, hub: HubConnection) -> NoReturn:
         """Keep the hub's subscriptions equal to what is wanted, for ever."""
         ends: dict[ContractId, float] = {}  # of what is not wanted any more
+        waits: dict[ContractId, float] = {}  # for the price of what has none
         price_due: dict[ContractId, float] = {}
         while True:
-            changed, wanted, now = self._changed, self.wanted, trio.current_time()
+            changed, wanted, unpriced, now = self._changed, self.wanted, self.unpriced, trio.current_time()
+            waits = {c: wait for c, wait in waits.items() if c in unpriced}
             for contract_id in sorted(wanted - self._subscribed):
                 await _try_to_invoke(hub, "SubscribeContractQuotes", contract_id)
                 self._subscribed.add(contract_id)
-                price_due[contract_id] = trio.current_time() + PRICE_WITHIN_S
+                waits[contract_id] = min(2 * waits.get(contract_id, PRICE_WITHIN_S / 2), PRICE_WITHIN_MOST_S)
+                price_due[contract_id] = trio.current_time() + waits[contract_id]
             ends = {c: ends.get(c, now + KEEP_QUOTES_S) for c in self._subscribed - wanted}
-            over = {c for c, end in ends.items() if end <= now}
-            priceless = {c for c in self.unpriced & self._subscribed if price_due[c] <= now}
-            for contract_id in sorted(over | priceless):
+            due = ends | {c: price_due[c] for c in self._subscribed & wanted & unpriced}
+            for contract_id in sorted(c for c, at in due.items() if at <= now):
                 await _try_to_invoke(hub, "UnsubscribeContractQuotes", contract_id)
                 self._subscribed.discard(contract_id)
-                ends.pop(contract_id, None)
-            if priceless:
-                continue
-            due = [price_due[c] for c in self.unpriced & self._subscribed]
-            with trio.move_on_at(min((*ends.values(), *due), default=inf)):
+            # what was due just now is due still, so the next round comes at once and subscribes what is wanted again
+            with trio.move_on_at(min(due.values(), default=inf)):
                 await changed.wait()
 
 

@@ -74,9 +74,11 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The whole above 95 %, the pure rooms and the plan of enforcement complete."""
     session.install("coverage[toml]")
-    session.run("coverage", "report", "--fail-under=95")
-    pure = "*/flatguard/model/*,*/flatguard/ledger/*,*/flatguard/rules/*,*/flatguard/enforcement/[np]*"
-    session.run("coverage", "report", "--fail-under=100", f"--include={pure}")
+    # -i: rules that tests wrote to have them discovered are gone by now
+    session.run("coverage", "report", "-i", "--fail-under=95")
+    rooms = ("model", "ledger", "rules", "signalr", "enforcement/[np]")
+    pure = ",".join(f"*/flatguard/{room}*" for room in rooms)
+    session.run("coverage", "report", "-i", "--fail-under=100", f"--include={pure}")
 
 
 @nox.session(python=HERE[0])

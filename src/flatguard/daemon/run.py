@@ -153,8 +153,8 @@ async def _guard(
     records = Gateway(routine_http, token, clock, allowance.take_routine, allowance.be_quiet)
     exposures = Gateway(closing_http, token, clock, allowance.take_routine, allowance.be_quiet)  # keeps it warm
     enforcing = Enforcer(
-        closes=Gateway(closing_http, token, clock, allowance.take_close),
-        others=Gateway(enforcement_http, token, clock, allowance.take_enforcement),
+        closes=Gateway(closing_http, token, clock, allowance.take_close, allowance.be_quiet),
+        others=Gateway(enforcement_http, token, clock, allowance.take_enforcement, allowance.be_quiet),
     )
 
     feed_in, feed_out = trio.open_memory_channel[Batch](FEED_BATCHES)

@@ -11,7 +11,6 @@ import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
-OLDEST = VERSIONS[0]
 TEST = PROJECT["dependency-groups"]["test"]
 LINT = PROJECT["dependency-groups"]["lint"]
 
@@ -37,7 +36,8 @@ def _interpreter(version: str) -> str | None:
     return None
 
 
-HERE = [place for version in VERSIONS if (place := _interpreter(version)) is not None]
+HERE = {version: place for version in VERSIONS if (place := _interpreter(version)) is not None}
+FIRST = next(iter(HERE.values()))
 
 
 @nox.session(python=False)
@@ -47,7 +47,7 @@ def versions(session: nox.Session) -> None:
         session.log(f"Python {version}: {_interpreter(version) or 'not on this machine'}")
 
 
-@nox.session(python=HERE[0])
+@nox.session(python=FIRST)
 def lint(session: nox.Session) -> None:
     """Style, types, structured concurrency, and the direction of imports."""
     session.install(".", *LINT)
@@ -58,19 +58,20 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", env={"PYTHONPATH": "src"})
 
 
-@nox.session(python=HERE)
+@nox.session
+@nox.parametrize("python", [nox.param(place, id=version) for version, place in HERE.items()])
 def tests(session: nox.Session) -> None:
     """All tests; on the oldest Python with branch coverage."""
     session.install("-e", ".", *TEST)
     arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    if session.python == HERE[0] and not session.posargs:
+    if session.python == FIRST and not session.posargs:
         session.run("coverage", "erase")
         session.run("pytest", "--cov", "--cov-report=", *arguments)
     else:
         session.run("pytest", *arguments)
 
 
-@nox.session(python=HERE[0])
+@nox.session(python=FIRST)
 def coverage(session: nox.Session) -> None:
     """The whole above 95 %, the pure rooms and the plan of enforcement complete."""
     session.install("coverage[toml]")
@@ -81,7 +82,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", "-i", "--fail-under=100", f"--include={pure}")
 
 
-@nox.session(python=HERE[0])
+@nox.session(python=FIRST)
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it into an environment of its own, and start it from elsewhere."""
     session.install("build")
@@ -96,7 +97,7 @@ def wheel(session: nox.Session) -> None:
         session.run("flatguard", "demo", "--json", silent=True)
 
 
-@nox.session(python=HERE[0])
+@nox.session(python=FIRST)
 def bench(session: nox.Session) -> None:
     """Report how fast it is, as ratios within this run."""
     session.install("-e", ".")

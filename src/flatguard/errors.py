@@ -22,12 +22,6 @@ class InvalidSettings(FlatguardError):
     exit_status = 2
 
 
-class DaemonNotRunning(FlatguardError):
-    """Start the daemon first; what is shown comes from its journal."""
-
-    exit_status = 3
-
-
 class LoginRefused(FlatguardError):
     """The broker does not accept the user name or the key; a person has to mend that."""
 

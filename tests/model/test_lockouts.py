@@ -98,10 +98,3 @@ def test_a_lock_ends_when_our_clock_and_the_brokers_both_say_so(
 
 def test_a_lock_without_an_end_holds_for_ever() -> None:
     assert lock(None).holds(datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-
-
-def test_the_lock_of_a_rule_is_found_also_when_it_is_over() -> None:
-    state = AccountState(ACCOUNT, lockouts=(lock(), lock(scope="MNQ")))
-    assert state.locked_by("daily_realized_loss") == lock()
-    assert state.locked_by("daily_realized_loss", "MNQ") == lock(scope="MNQ")
-    assert state.locked_by("max_contracts") is None

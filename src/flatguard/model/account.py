@@ -12,7 +12,7 @@ from attrs import field, frozen
 from flatguard.model.decisions import Decision
 from flatguard.model.events import Hub
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
-from flatguard.model.lockouts import ACCOUNT_SCOPE, Lockout
+from flatguard.model.lockouts import Lockout
 from flatguard.model.money import ZERO
 from flatguard.model.products import product
 from flatguard.model.trading import Account, Contract, Order, Position, Quote, Trade, root_of
@@ -143,10 +143,6 @@ class AccountState:
     def locked(self, at: datetime) -> tuple[Lockout, ...]:
         """Return the lockouts in force at ``at``."""
         return tuple(lock for lock in self.lockouts if lock.holds(at, self.broker_seen))
-
-    def locked_by(self, rule: str, scope: str = ACCOUNT_SCOPE) -> Lockout | None:
-        """Return the lockout that ``rule`` has set on ``scope``, in force or not."""
-        return next((lock for lock in self.lockouts if lock.rule == rule and lock.scope == scope), None)
 
     def ticker(self, contract_id: ContractId) -> str:
         """Return the ticker of a contract, told by the broker or else read from its id."""

@@ -13,7 +13,6 @@ import trio.testing
 from attrs import define, field
 
 from flatguard.errors import GatewayUnreachable
-from flatguard.gateway.hub import Hub as HubConnection
 from flatguard.gateway.listen import (
     KEEP_QUOTES_S,
     PHOTOGRAPH_S,
@@ -41,6 +40,7 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
+from flatguard.signalr_client.hub import Hub as HubConnection
 from flatguard.simulator.hubs import Client
 from flatguard.simulator.options import Options
 from tests.fakes.memory_gateway import MemoryGateway, open_gateway

@@ -126,7 +126,8 @@ def test_the_pure_rooms_know_nothing_of_the_world(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "door"), [("httpx", "flatguard/gateway/http.py"), ("trio_websocket", "flatguard/gateway/socket.py")]
+    ("library", "door"),
+    [("httpx", "flatguard/gateway/http.py"), ("trio_websocket", "flatguard/signalr_client/socket.py")],
 )
 def test_each_library_that_has_traps_stands_behind_one_door(library: str, door: str) -> None:
     users = {name(path) for path in FILES if any(within(what, {library}) for what in imported(tree(path)))}

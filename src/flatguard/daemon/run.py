@@ -32,7 +32,6 @@ from flatguard.gateway.allowance import Allowance
 from flatguard.gateway.http import HttpClient, TransportFactory
 from flatguard.gateway.listen import Listener, MarketHub, UserHub
 from flatguard.gateway.rest import Enforcer, Gateway, log_in, validate
-from flatguard.gateway.socket import Dial, dial_tcp
 from flatguard.gateway.token import Token
 from flatguard.journal.keep import Keeper
 from flatguard.journal.store import Store
@@ -43,6 +42,7 @@ from flatguard.model.ids import AccountId
 from flatguard.rules._book import RuleBook
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
+from flatguard.signalr_client.socket import Dial, dial_tcp
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
 TOLD_MESSAGES = 100  # the intake of enforcement empties it at once

@@ -16,15 +16,15 @@ from attrs import define, field
 
 from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError
-from flatguard.gateway.backoff import delay_s
-from flatguard.gateway.hub import Hub as HubConnection
-from flatguard.gateway.hub import HubCallFailed, HubLost, HubRefused, open_hub
-from flatguard.gateway.socket import Dial
 from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
+from flatguard.signalr_client.backoff import delay_s
+from flatguard.signalr_client.hub import Hub as HubConnection
+from flatguard.signalr_client.hub import HubCallFailed, HubLost, HubRefused, open_hub
+from flatguard.signalr_client.socket import Dial
 
 SUBSCRIBE_S = 10.0
 STABLE_S = 60.0  # a connection that was up for so long starts the delays over

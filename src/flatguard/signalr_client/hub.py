@@ -22,15 +22,6 @@ import trio
 from attrs import field, frozen, mutable
 
 from flatguard.errors import FlatguardError, GatewayUnreachable
-from flatguard.gateway.socket import (
-    Dial,
-    Socket,
-    SocketClosed,
-    SocketError,
-    SocketRefused,
-    open_helpers,
-    open_socket,
-)
 from flatguard.signalr import (
     VOID,
     Close,
@@ -45,6 +36,15 @@ from flatguard.signalr import (
     Role,
     State,
     StreamItem,
+)
+from flatguard.signalr_client.socket import (
+    Dial,
+    Socket,
+    SocketClosed,
+    SocketError,
+    SocketRefused,
+    open_helpers,
+    open_socket,
 )
 
 BATCHES_HELD = 1_024

@@ -13,17 +13,6 @@ import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from flatguard.errors import GatewayUnreachable
-from flatguard.gateway import hub as hub_module
-from flatguard.gateway.hub import (
-    Hub,
-    HubCallFailed,
-    HubCallUnresolved,
-    HubLost,
-    HubRefused,
-    HubUnreachable,
-    open_hub,
-)
-from flatguard.gateway.socket import Dial
 from flatguard.signalr import (
     VOID,
     Close,
@@ -39,6 +28,17 @@ from flatguard.signalr import (
     Role,
     StreamItem,
 )
+from flatguard.signalr_client import hub as hub_module
+from flatguard.signalr_client.hub import (
+    Hub,
+    HubCallFailed,
+    HubCallUnresolved,
+    HubLost,
+    HubRefused,
+    HubUnreachable,
+    open_hub,
+)
+from flatguard.signalr_client.socket import Dial
 
 URL = "https://rtc.example.com/hubs/user"
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0.s3cr3t+/="

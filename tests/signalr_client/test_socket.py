@@ -11,8 +11,8 @@ import trio
 import trio.testing
 from trio_websocket import wrap_server_stream
 
-from flatguard.gateway import socket as socket_module
-from flatguard.gateway.socket import (
+from flatguard.signalr_client import socket as socket_module
+from flatguard.signalr_client.socket import (
     SocketClosed,
     SocketRefused,
     SocketUnreachable,

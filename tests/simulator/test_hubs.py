@@ -31,16 +31,6 @@ async def test_the_token_may_come_in_the_authorization_header(calm: System, auto
         assert (await hub.invoke("SubscribeOrders", COMBINE))["result"] is None
 
 
-async def test_negotiate_offers_websockets_to_those_with_a_token(calm: System, autojump_clock: object) -> None:
-    response = await calm.rest.send("/hubs/user/negotiate?negotiateVersion=1")
-    answer = response.json()
-    assert answer["negotiateVersion"] == 1
-    assert {"connectionId", "connectionToken"} < set(answer)
-    assert answer["availableTransports"] == [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}]
-    calm.rest.token = ""
-    assert (await calm.rest.send("/hubs/user/negotiate")).status_code == 401
-
-
 async def test_calls_complete_with_a_null_result(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token) as hub:
         await hub.invoke("SubscribeOrders", COMBINE)

@@ -38,6 +38,7 @@ from flatguard.signalr import (
 )
 from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.faults import ENDS_CONNECTIONS
+from flatguard.simulator.negotiation import Bearer, Refusal, UpgradeRefused, version_of
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rest import bearer_token, json_response
 from flatguard.simulator.wire import TEAR, Tear
@@ -208,55 +209,84 @@ def routes(gateway: Gateway) -> Iterable[BaseRoute]:
     """Return the routes of both hubs."""
     for hub in METHODS:
         yield WebSocketRoute(f"/hubs/{hub}", partial(_upgrade, gateway, hub))
-        yield Route(f"/hubs/{hub}/negotiate", partial(_negotiate, gateway), methods=["POST"])
+        yield Route(f"/hubs/{hub}/negotiate", partial(_negotiate, gateway, hub), methods=["POST"])
+
+
+def _query(request: HTTPConnection, name: str) -> str | None:
+    """Return a parameter of the query; as in ASP.NET Core, the case of its name does not count."""
+    return next((value for key, value in request.query_params.items() if key.lower() == name.lower()), None)
 
 
 def _token(request: HTTPConnection) -> str:
-    return request.query_params.get("access_token") or bearer_token(request)
+    return _query(request, "access_token") or bearer_token(request)
 
 
-async def _negotiate(gateway: Gateway, request: Request) -> Response:
+def _bearer(gateway: Gateway, hub: str, token: str, *, upgrades: bool) -> Bearer | None:
+    """Return who comes with this token: a login's own, or the pass of a redirect; None if it is not good."""
+    now = gateway.now()
+    user = gateway.tokens.user_of(token, now)
+    if user is None:
+        return gateway.negotiations.spend(token, hub, now, upgrades=upgrades)
+    return Bearer(user.lower(), gateway.tokens.expiry_of(token))
+
+
+async def _negotiate(gateway: Gateway, hub: str, request: Request) -> Response:
     await trio.lowlevel.checkpoint()
     entry = gateway.note_request(request.method, request.url.path)
-    if gateway.tokens.user_of(_token(request), gateway.now()) is None:
+    token = _token(request)
+    bearer = _bearer(gateway, hub, token, upgrades=False)
+    if bearer is None:
         entry["outcome"]["status"] = 401
         return Response(status_code=401)
     entry["outcome"]["status"] = 200
-    rng = gateway.trace_rng
-    answer: dict[str, object] = {
-        "negotiateVersion": 0,
-        "connectionId": f"{rng.getrandbits(128):032x}",
-        "availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}],
-    }
-    if request.query_params.get("negotiateVersion", "0") != "0":
-        answer["negotiateVersion"] = 1
-        answer["connectionToken"] = f"{rng.getrandbits(128):032x}"
-    return json_response(answer)
+    try:
+        return json_response(_negotiated(gateway, hub, request, token, bearer, entry["outcome"]))
+    except Refusal as refusal:
+        entry["outcome"]["error"] = str(refusal)
+        return json_response({"error": str(refusal)})
+
+
+def _negotiated(
+    gateway: Gateway, hub: str, request: Request, token: str, bearer: Bearer, outcome: dict[str, object]
+) -> dict[str, object]:
+    faults, negotiations, now = gateway.world.faults, gateway.negotiations, gateway.now()
+    version = version_of(_query(request, "negotiateVersion"))
+    if faults.strikes("refuse_negotiation", hub, now):
+        outcome["fault"] = "refuse_negotiation"
+        raise Refusal("This hub does not negotiate at the moment.")
+    if faults.strikes("redirect_negotiation", hub, now):
+        outcome["fault"] = "redirect_negotiation"
+        here = request.url.replace(path=f"/hubs/{hub}", query="")
+        return {"url": str(here), "accessToken": negotiations.redirect(bearer, hub, now)}
+    if gateway.tokens.user_of(token, now) is None:
+        negotiations.renew(token, bearer, hub, now)
+    return negotiations.offer(hub, version, now)
 
 
 async def _upgrade(gateway: Gateway, hub: str, websocket: WebSocket) -> None:
     entry = gateway.note_request("GET", websocket.url.path)
-    token = _token(websocket)
-    user = gateway.tokens.user_of(token, gateway.now())
-    status = 101 if user is not None else 401
-    if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
-        entry["outcome"]["fault"] = "refuse_hub"
-        status = 503
-    entry["outcome"]["status"] = status
-    if status != 101:
-        await websocket.send_denial_response(Response(status_code=status))
-        return
-    assert user is not None
-    await websocket.accept()
-    await _serve(gateway, hub, user.lower(), gateway.tokens.expiry_of(token), websocket)
+    bearer = _bearer(gateway, hub, _token(websocket), upgrades=True)
+    try:
+        if bearer is None:
+            raise UpgradeRefused(401)
+        if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
+            entry["outcome"]["fault"] = "refuse_hub"
+            raise UpgradeRefused(503)
+        with gateway.negotiations.connected(_query(websocket, "id"), hub, gateway.now()):
+            entry["outcome"]["status"] = 101
+            await websocket.accept()
+            await _serve(gateway, hub, bearer, websocket)
+    except UpgradeRefused as refused:
+        entry["outcome"]["status"] = refused.status
+        await websocket.send_denial_response(Response(status_code=refused.status))
 
 
-async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websocket: WebSocket) -> None:
+async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocket) -> None:
     """Serve one connection from its handshake to its end."""
     to_send, posted = trio.open_memory_channel[Message](_UNSENT_MAX)
-    client = Client(gateway, hub, user, to_send)
+    client = Client(gateway, hub, bearer.user, to_send)
     if gateway.world.options.close_hub_on_expiry:
-        gateway.world.schedule(expiry, client.expire)
+        gateway.world.schedule(bearer.expiry, client.expire)
         gateway.stir()
     try:
         async with trio.open_nursery() as nursery:

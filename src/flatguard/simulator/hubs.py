@@ -46,14 +46,18 @@ from flatguard.simulator.wire import TEAR, Tear
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
 
-MAX_MESSAGE_BYTES = 32 * 1024
-"""What ASP.NET Core accepts per hub message."""
+MAX_MESSAGE_BYTES = 32 * 1024 - 1
+"""What ASP.NET Core accepts per hub message: 32 KiB with its separator."""
 
 _UNSENT_MAX = 20_000
 """Messages that may wait for a slow client; a market second of many contracts is some hundreds."""
 _GLUED_MAX = 50
 """Hub messages in one WebSocket message, at most; under load the original glues them too."""
+_NEWEST_VERSION = 2
+"""Of the hub protocol. A client asks for 2 when it means to resume connections, which nobody is offered here."""
 _OLD_VERSION_GRACE_S = 2
+_HANDSHAKE_CANCELED = "Handshake was canceled."
+_NO_HANDSHAKE = "An unexpected error occurred during connection handshake."
 
 
 @frozen
@@ -74,9 +78,20 @@ _MARKET_METHODS = {
     "ContractTrades": _Method("GatewayTrade", str),
     "ContractMarketDepth": _Method("GatewayDepth", str),
 }
-METHODS: Mapping[str, Mapping[str, _Method]] = MappingProxyType(
-    {"user": MappingProxyType(_USER_METHODS), "market": MappingProxyType(_MARKET_METHODS)}
+_STREAMS: Mapping[str, Mapping[str, _Method]] = MappingProxyType({"user": _USER_METHODS, "market": _MARKET_METHODS})
+METHODS: Mapping[str, Mapping[str, tuple[bool, _Method]]] = MappingProxyType(
+    {
+        hub: MappingProxyType(
+            {
+                f"{verb}{name}".lower(): (verb == "subscribe", method)
+                for name, method in streams.items()
+                for verb in ("subscribe", "unsubscribe")
+            }
+        )
+        for hub, streams in _STREAMS.items()
+    }
 )
+"""By hub and by the name in lower case, since the case does not count: whether it adds, and to what."""
 
 
 class _Refused(Exception):
@@ -162,10 +177,10 @@ class Client:
 
     def _call(self, message: Invocation | StreamInvocation) -> None:
         name = message.target
-        adds = not name.startswith("Unsubscribe")
-        method = METHODS[self.hub].get(name.removeprefix("Subscribe" if adds else "Unsubscribe"))
-        if method is None or not name.startswith(("Subscribe", "Unsubscribe")):
+        known = METHODS[self.hub].get(name.lower())
+        if known is None:
             raise _Refused(f"Unknown hub method '{name}'")
+        adds, method = known
         if isinstance(message, StreamInvocation):
             raise _Refused(
                 f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
@@ -186,7 +201,7 @@ class Client:
             return None
         if method.reads is not None and len(message.arguments) == 1:
             value = message.arguments[0]
-            if method.reads is int and isinstance(value, int) and self._owns(value):
+            if method.reads is int and type(value) is int and self._owns(value):
                 return value
             if method.reads is str and isinstance(value, str) and value in CONTRACTS:
                 return value
@@ -310,7 +325,10 @@ async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> 
             error = "Connection closed with an error."
         except WebSocketDisconnect:
             return
-        client.post(Close(error=error, allow_reconnect=True))
+        if client in client.gateway.clients:
+            client.post(Close(error=error, allow_reconnect=True))
+        else:
+            client.post(HandshakeRefused(_NO_HANDSHAKE if error else _HANDSHAKE_CANCELED))
 
 
 async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> bool:
@@ -325,7 +343,8 @@ async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery)
             data = await _receive(websocket)
         if waiting.cancelled_caught:
             return False
-        for message in client.connection.receive(data):
+        messages = client.connection.receive(data)
+        for message in messages:
             if isinstance(message, HandshakeRequest):
                 if not await _shake_hands(client, message, nursery):
                     return True
@@ -338,7 +357,8 @@ async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery)
                 client.call(message)
         if client.connection.state is State.FAULTY:
             client.connection.receive(b"")
-        deadline = trio.current_time() + options.hub_client_timeout_s if client.pinged else math.inf
+        if messages:  # a piece of one, or an empty frame, is no sign of life
+            deadline = trio.current_time() + options.hub_client_timeout_s if client.pinged else math.inf
 
 
 async def _receive(websocket: WebSocket) -> str | bytes:
@@ -354,7 +374,10 @@ async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.
     if request.protocol != "json":
         client.post(HandshakeRefused(f"The protocol '{request.protocol}' is not supported."))
         return False
-    if request.version != 1:
+    if request.version > _NEWEST_VERSION:
+        client.post(HandshakeRefused(f"The server does not support version {request.version} of the 'json' protocol."))
+        return False
+    if request.version < 1:
         await trio.sleep(_OLD_VERSION_GRACE_S)
         client.ending.set()
         return False

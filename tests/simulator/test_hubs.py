@@ -296,6 +296,41 @@ async def test_a_close_of_the_client_is_answered_by_close(calm: System, autojump
         assert hub.heard[-1][1] == {"type": 7}
 
 
+async def test_the_log_of_requests_says_why_each_connection_ended(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        assert "ended" not in calm.gateway.requests[-1]["outcome"], "it is open"
+        await hub.say({"type": 7})
+        await hub.wait_closed()
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        await hub.socket.aclose()
+    for fault in ("cut_hub", "close_hub", "logout_hub"):
+        async with open_hub(calm.dial, calm.rest.token) as hub:
+            await calm.rest.sim("faults", name=fault)
+            await hub.wait_closed()
+    for said in ({"type": 6}, {"type": 1}):
+        async with open_hub(calm.dial, calm.rest.token) as hub:
+            await hub.say(said)
+            await hub.wait_closed()
+    for handshake in ('{"protocol":"json","version":3}', '{"protocol":"json","version":0}'):
+        async with open_hub(calm.dial, calm.rest.token, handshake=handshake) as hub:
+            await hub.wait_closed()
+    await trio.sleep(1)
+    assert [e["outcome"] for e in calm.gateway.requests if e["path"] == "/hubs/user"] == [
+        {"status": 101, "ended": ended}
+        for ended in (
+            "the client said Close",
+            "the client was gone",
+            "cut_hub",
+            "close_hub",
+            "logout_hub",
+            "the client fell silent",
+            "the client could not be understood",
+            "the handshake failed",
+            "the handshake failed",
+        )
+    ]
+
+
 async def test_another_protocol_is_refused_with_a_text(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token, handshake='{"protocol":"messagepack","version":1}') as hub:
         await hub.wait_closed()

@@ -103,11 +103,18 @@ async def test_a_good_id_does_not_make_up_for_a_bad_token(calm: System, autojump
 async def test_an_id_opens_one_websocket_and_then_no_other(calm: System, autojump_clock: object) -> None:
     secret = (await negotiate(calm))["connectionToken"]
     async with open_hub(calm.dial, calm.rest.token, id=secret):
-        await trio.sleep(60)
+        await trio.sleep(1)
         assert await refused_with(calm, secret) == 409
     await trio.sleep(0.01)
     assert await refused_with(calm, secret) == 404
     assert [e["outcome"]["status"] for e in calm.gateway.requests if e["path"] == "/hubs/user"] == [101, 409, 404]
+
+
+async def test_an_id_is_taken_for_as_long_as_its_websocket_is_open(calm: System, autojump_clock: object) -> None:
+    secret = (await negotiate(calm))["connectionToken"]
+    async with open_hub(calm.dial, calm.rest.token, id=secret):
+        await trio.sleep(60)
+        assert await refused_with(calm, secret) == 409
 
 
 async def test_an_id_waits_15_seconds(calm: System, autojump_clock: object) -> None:
@@ -150,7 +157,6 @@ async def test_the_token_of_a_redirect_is_good_for_one_attempt_and_nothing_else(
 ) -> None:
     await calm.rest.sim("faults", name="redirect_negotiation", count=1)
     token = (await negotiate(calm))["accessToken"]
-    assert await refused_with(calm, "", token=token) == 401, "it has to negotiate first"
     assert (await Rest(calm.rest.http, token).send("/api/Account/search", {"onlyActiveAccounts": True})).is_error
     assert (await Rest(calm.rest.http, token).send("/hubs/market/negotiate")).status_code == 401
     secret = (await redirected(calm, query=f"?negotiateVersion=1&access_token={token}"))["connectionToken"]
@@ -160,6 +166,22 @@ async def test_the_token_of_a_redirect_is_good_for_one_attempt_and_nothing_else(
         assert [client.user for client in calm.gateway.clients] == ["trader1"]
     other = (await negotiate(calm))["connectionToken"]
     assert await refused_with(calm, other, token=token) == 401, "the next attempt begins with the login's own token"
+
+
+async def test_a_client_that_goes_straight_where_it_was_sent_is_let_in_once(
+    calm: System, autojump_clock: object
+) -> None:
+    await calm.rest.sim("faults", name="redirect_negotiation", count=1)
+    token = (await negotiate(calm))["accessToken"]
+    async with open_hub(calm.dial, token):
+        assert (await Rest(calm.rest.http, token).send("/hubs/user/negotiate")).status_code == 401
+    assert await refused_with(calm, "", token=token) == 401
+
+
+async def test_the_address_of_a_redirect_does_not_repeat_the_token(calm: System, autojump_clock: object) -> None:
+    await calm.rest.sim("faults", name="redirect_negotiation", count=1)
+    answer = await negotiate(calm, f"?access_token={calm.rest.token}")
+    assert answer["url"] == "http://gateway/hubs/user"
 
 
 async def test_a_chain_of_redirects_gives_a_fresh_token_each_time(calm: System, autojump_clock: object) -> None:

@@ -112,6 +112,8 @@ class Client:
     pinged: bool = False
     ending: trio.Event = field(factory=trio.Event)
     """Set when the socket is to go without a farewell."""
+    ended: str = ""
+    """Why it ends, in the words of the log of requests; the first reason counts."""
 
     def deliver(self, event: Event) -> None:
         """Send an event if this client subscribed to it."""
@@ -141,12 +143,18 @@ class Client:
         try:
             self.to_send.send_nowait(message)
         except trio.WouldBlock:
+            self.ends_for("the client did not read")
             self.ending.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is leaving already
 
+    def ends_for(self, reason: str) -> None:
+        """Note why this connection ends, unless that is known already."""
+        self.ended = self.ended or reason
+
     def end_by(self, fault_name: str) -> None:
         """End this connection in the way of ``cut_hub``, ``close_hub`` or ``logout_hub``."""
+        self.ends_for(fault_name)
         if fault_name == "cut_hub":
             self.ending.set()
             return
@@ -290,14 +298,14 @@ async def _upgrade(gateway: Gateway, hub: str, websocket: WebSocket) -> None:
         with gateway.negotiations.connected(_query(websocket, "id"), hub, gateway.now()):
             entry["outcome"]["status"] = 101
             await websocket.accept()
-            await _serve(gateway, hub, bearer, websocket)
+            await _serve(gateway, hub, bearer, websocket, entry["outcome"])
     except UpgradeRefused as refused:
         entry["outcome"]["status"] = refused.status
         await websocket.send_denial_response(Response(status_code=refused.status))
 
 
-async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocket) -> None:
-    """Serve one connection from its handshake to its end."""
+async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocket, outcome: dict[str, object]) -> None:
+    """Serve one connection from its handshake to its end, and add to its outcome why it ended."""
     to_send, posted = trio.open_memory_channel[Message](_UNSENT_MAX)
     client = Client(gateway, hub, bearer.user, to_send)
     if gateway.world.options.close_hub_on_expiry:
@@ -311,6 +319,7 @@ async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocke
             nursery.cancel_scope.cancel()
     finally:
         client.leave()
+        outcome["ended"] = client.ended or "the double stopped"
 
 
 async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
@@ -321,9 +330,12 @@ async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> 
         try:
             if await _converse(client, websocket, nursery):
                 return
+            client.ends_for("the client fell silent")
         except RemoteProtocolError:
+            client.ends_for("the client could not be understood")
             error = "Connection closed with an error."
         except WebSocketDisconnect:
+            client.ends_for("the client was gone")
             return
         if client in client.gateway.clients:
             client.post(Close(error=error, allow_reconnect=True))
@@ -347,8 +359,10 @@ async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery)
         for message in messages:
             if isinstance(message, HandshakeRequest):
                 if not await _shake_hands(client, message, nursery):
+                    client.ends_for("the handshake failed")
                     return True
             elif isinstance(message, Close):
+                client.ends_for("the client said Close")
                 client.post(Close())
                 return True
             elif isinstance(message, Ping):

@@ -46,8 +46,8 @@ class Bearer:
 class _Pass:
     bearer: Bearer
     hub: str
-    upgrades: bool
-    """Whether it is the WebSocket's turn; before that it is good for negotiating once more."""
+    negotiates: bool
+    """Whether it has yet to negotiate; it may also go straight to the WebSocket."""
     until: datetime
 
 
@@ -111,24 +111,24 @@ class Negotiations:
     def redirect(self, bearer: Bearer, hub: str, now: datetime) -> str:
         """Return a pass with which to negotiate once more."""
         token = self._random_text(48)
-        self._passes[token] = _Pass(bearer, hub, upgrades=False, until=now + ID_LIFE)
+        self._passes[token] = _Pass(bearer, hub, negotiates=True, until=now + ID_LIFE)
         return token
 
     def spend(self, token: str, hub: str, now: datetime, *, upgrades: bool) -> Bearer | None:
-        """Use up a pass for what it is good for; None if this is not such a pass.
+        """Use up a pass, for negotiating or for the upgrade; None if this is not one that is good for it.
 
         After negotiating, ``renew`` makes it good for the upgrade.
         """
         self._forget_old(now)
         held = self._passes.get(token)
-        if held is None or (held.hub, held.upgrades) != (hub, upgrades):
+        if held is None or held.hub != hub or not (upgrades or held.negotiates):
             return None
         del self._passes[token]
         return held.bearer
 
     def renew(self, token: str, bearer: Bearer, hub: str, now: datetime) -> None:
         """Let a pass that has negotiated open its WebSocket."""
-        self._passes[token] = _Pass(bearer, hub, upgrades=True, until=now + ID_LIFE)
+        self._passes[token] = _Pass(bearer, hub, negotiates=False, until=now + ID_LIFE)
 
     def _forget_old(self, now: datetime) -> None:
         self._waiting = {key: held for key, held in self._waiting.items() if now < held[1]}

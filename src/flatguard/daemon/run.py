@@ -167,10 +167,10 @@ async def _guard(
     market_listener = listener(Hub.MARKET, settings.gateway.market_hub_url)
 
     def answered() -> None:
-        user_listener.hurry()
-        market_listener.hurry()
+        user_listener.link.hurry()
+        market_listener.link.hurry()
 
-    pictures = Pictures(records, exposures, board, clock, user_listener.reconnect, answered)
+    pictures = Pictures(records, exposures, board, clock, user_listener.link.reconnect, answered)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
     market_hub = MarketHub(market_listener)
     pipeline = Pipeline(

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from flatguard.signalr_client.backoff import delay_s
+from flatguard.signalr_client.reconnect import delay_s
 
 
 class Edge(Random):

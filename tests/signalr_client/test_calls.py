@@ -455,6 +455,15 @@ async def test_a_server_that_asks_too_much_is_told_that_we_are_busy(
         assert answers == {"q100": Completion("q100", error="Client is busy.")}
 
 
+async def test_a_server_may_ask_again_what_we_had_no_time_for(serve: Serve) -> None:
+    line = Line()
+    async with open_hub(URL, dial=serve(line), answers={"Ask": give}):
+        for first in (0, hub_module.ANSWERS_AT_ONCE):
+            ids = [f"q{first + n}" for n in range(hub_module.ANSWERS_AT_ONCE)]
+            answers = await asked(line, *(Invocation("Ask", (1,), id_) for id_ in ids))
+            assert {answers[id_].error for id_ in ids} == {None}
+
+
 async def test_answers_under_way_end_with_the_hub(serve: Serve, autojump_clock: trio.abc.Clock) -> None:
     ended = trio.Event()
 

@@ -23,10 +23,11 @@ from flatguard.simulator.world import World
 
 
 class Gateway:
-    """A world that lives. ``app`` serves it; ``run`` makes its time pass."""
+    """A world that lives. ``app`` serves it; ``run`` makes its time pass, ``speed`` times as fast as Trio's clock."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, speed: float = 1) -> None:
         self.world = world
+        self.speed = speed
         self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
         self.trace_rng = world.chance("traces")
         self.negotiations = Negotiations(world.chance("negotiations"))
@@ -43,8 +44,8 @@ class Gateway:
         )
 
     def now(self) -> datetime:
-        """Return the broker's time: the start, and what has passed on Trio's clock or been advanced since."""
-        passed = timedelta(seconds=trio.current_time() - self._began)
+        """Return the broker's time: the start, and what has passed at its speed or been advanced since."""
+        passed = timedelta(seconds=(trio.current_time() - self._began) * self.speed)
         return self.world.start + passed + self._advanced
 
     def advance(self, distance: timedelta) -> None:
@@ -73,7 +74,10 @@ class Gateway:
 
     async def sleep_until(self, moment: datetime) -> None:
         """Return when the broker's clock says ``moment``. Always a checkpoint."""
-        await trio.sleep(max(0, (moment - self.now()).total_seconds()))
+        await trio.sleep(self._real_seconds_to(moment))
+
+    def _real_seconds_to(self, moment: datetime) -> float:
+        return max(0, (moment - self.now()).total_seconds() / self.speed)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make time pass in the world and send its events, for ever; a cancel leaves the world as it is.
@@ -91,7 +95,7 @@ class Gateway:
             if self._crash is not None:
                 raise self._crash
             moment = self.world.next_moment
-            until = float("inf") if moment is None else max(0, (moment - self.now()).total_seconds())
+            until = float("inf") if moment is None else self._real_seconds_to(moment)
             with trio.move_on_after(until):
                 await self._stirred.wait()
 

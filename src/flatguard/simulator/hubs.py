@@ -36,7 +36,6 @@ from flatguard.signalr import (
     State,
     StreamInvocation,
 )
-from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.faults import ENDS_CONNECTIONS
 from flatguard.simulator.negotiation import Bearer, Refusal, UpgradeRefused, version_of
 from flatguard.simulator.outbox import Event
@@ -211,7 +210,7 @@ class Client:
             value = message.arguments[0]
             if method.reads is int and type(value) is int and self._owns(value):
                 return value
-            if method.reads is str and isinstance(value, str) and value in CONTRACTS:
+            if method.reads is str and isinstance(value, str) and self.gateway.world.listing.get(value) is not None:
                 return value
         raise _Refused(f"Failed to invoke '{message.target}' due to an error on the server.")
 

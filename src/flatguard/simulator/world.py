@@ -24,9 +24,9 @@ from functools import partial
 from attrs import evolve, frozen
 
 from flatguard.simulator import sequences
-from flatguard.simulator.contracts import CONTRACTS, Contract
+from flatguard.simulator.contracts import Contract, Listing
 from flatguard.simulator.faults import Faults
-from flatguard.simulator.market import Market
+from flatguard.simulator.market import Market, Markets
 from flatguard.simulator.matching import fill_price, market_price, touched, trailed
 from flatguard.simulator.options import Options
 from flatguard.simulator.outbox import Outbox, milliseconds
@@ -48,13 +48,13 @@ from flatguard.simulator.rows import (
     trade_row,
 )
 from flatguard.simulator.sequences import Part, sequence_of
-from flatguard.simulator.sessions import is_open, takes_orders
+from flatguard.simulator.sessions import is_open, next_opening, takes_orders
 from flatguard.simulator.setup import DEFAULT_USERS, AccountSetup, UserSetup
 from flatguard.simulator.state import Account, Book, Order, Position, Side, Status, Trade, Type
+from flatguard.simulator.tape import Tape
 
 _AVERAGE_DIGITS = Decimal("1e-12")
 _MONEY_DIGITS = Decimal("0.0001")
-_CLOSED_MARKET_LOOKS = timedelta(seconds=60)
 
 
 @frozen
@@ -97,15 +97,8 @@ class World:
         self._rng = self.chance("timing")
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
-        self.markets = {
-            contract.id: Market(
-                contract,
-                self.chance(contract.id),
-                self.options.price_walk,
-                (prices or {}).get(contract.id, contract.first_price),
-            )
-            for contract in CONTRACTS.values()
-        }
+        self.listing = Listing(self.options.month_roll)
+        self.markets = Markets(self.listing, self.options, self.chance, prices or {})
         self.books: dict[int, Book] = {}
         for user in self.users.values():
             for setup in user.accounts:
@@ -162,7 +155,10 @@ class World:
     def jump(self, now: datetime, distance: timedelta) -> None:
         """Move on by ``distance`` without the trading that would have taken place on the way."""
         self.run(now)
-        self._steps = {contract_id: at + distance for contract_id, at in self._steps.items()}
+        for contract_id, at in self._steps.items():
+            market = self.markets[contract_id]
+            market.skip_to(now + distance)
+            self._steps[contract_id] = market.next_step(now + distance) if market.driven else at + distance
 
     def schedule(self, at: datetime, act: Callable[[datetime], None]) -> None:
         """Have ``act(at)`` called when the time comes."""
@@ -197,41 +193,55 @@ class World:
         """Trade at ``price`` now, fill what that touches, and hold the price there."""
         self.run(now)
         market = self.markets[contract_id]
-        market.held = True
         self._traded(market, market.move_to(price, now), now)
 
     def resume_price(self, contract_id: str, now: datetime) -> None:
-        """Let a held price move by itself again."""
+        """Let a held price go on with whatever drives it."""
         self.run(now)
-        self.markets[contract_id].held = False
+        self.markets[contract_id].let_go()
+
+    def drive(self, contract_id: str, tape: Tape) -> None:
+        """Have a contract trade what is on ``tape`` from now on, whether anybody watches or not."""
+        market = self.markets[contract_id]
+        market.load(tape)
+        self._steps[contract_id] = market.next_step(self.start)
 
     def _enliven(self, contract_id: str, at: datetime) -> None:
-        self._steps.setdefault(contract_id, at + milliseconds(self.options.market_step_ms))
+        self._steps.setdefault(contract_id, self.markets[contract_id].next_step(at))
 
     def _is_live(self, contract_id: str) -> bool:
         return (
-            self._watched[contract_id] > 0
+            self.markets[contract_id].driven
+            or self._watched[contract_id] > 0
             or bool(self._working.get(contract_id))
             or any(self._held(book, contract_id) for book in self.books.values())
         )
 
     def _step(self, contract_id: str, at: datetime) -> None:
-        if not self._is_live(contract_id):
+        market = self.markets[contract_id]
+        contract = market.contract
+        if self.options.month_roll and at >= contract.ends_at:
+            for order_id, account_id in list(self._working.get(contract_id, {}).items()):
+                self._end(self.books[account_id], order_id, Status.EXPIRED, at)
             del self._steps[contract_id]
-        elif self.options.sessions and not is_open(at):
-            self._steps[contract_id] = at + _CLOSED_MARKET_LOOKS
+        elif not self._is_live(contract_id):
+            del self._steps[contract_id]
+        elif self.options.sessions and not is_open(at, contract.group):
+            opening = next_opening(at, contract.group)
+            market.skip_to(opening)
+            self._steps[contract_id] = market.next_step(opening)
         else:
-            self._steps[contract_id] = at + milliseconds(self.options.market_step_ms)
-            market = self.markets[contract_id]
-            self._traded(market, market.step(at), at)
+            volume = market.step(at)
+            self._steps[contract_id] = market.next_step(at)
+            self._traded(market, volume, at)
 
     def _traded(self, market: Market, volume: int, at: datetime) -> None:
         contract = market.contract
         if self._watched[contract.id]:
             self._tell_quote(market, at)
-            aggressor = Side(volume % 2)
-            prints = [market_trade_row(contract, market.last, volume, aggressor, at)]
-            self.outbox.tell_market("GatewayTrade", contract.id, prints, at)
+            if volume:
+                prints = [market_trade_row(contract, market.last, volume, Side(volume % 2), at)]
+                self.outbox.tell_market("GatewayTrade", contract.id, prints, at)
             levels = [
                 depth_row(contract, 4, market.bid, volume, at),
                 depth_row(contract, 3, market.ask, volume, at),
@@ -274,10 +284,10 @@ class World:
             return Answer(self.soon(now), 1)
         if not self._account(book, ticket.account_id).can_trade:
             return Answer(self.soon(now), self.options.refusal_when_locked)
-        contract = CONTRACTS.get(ticket.contract_id)
+        contract = self.listing.get(ticket.contract_id)
         if contract is None:
             return Answer(self.soon(now), 8)
-        if not contract.active:
+        if not self.listing.is_traded(contract, now):
             return Answer(self.soon(now), 9)
         objection = self._objection(book, contract, ticket, now)
         if ticket.custom_tag is not None:
@@ -325,7 +335,7 @@ class World:
         """Return code and text of the first thing that is wrong, in the order in which the gateway looks."""
         if ticket.custom_tag is not None and ticket.custom_tag in book.tags:
             return 2, "Specified custom tag is already in use"
-        if not self._takes_orders(now):
+        if not self._takes_orders(contract, now):
             return 2, NOT_TRADING
         if self.faults.strikes("velocity_control", ticket.account_id, now):
             return 2, "Order rejected by velocity control. Please wait before placing another order."
@@ -345,8 +355,10 @@ class World:
                 return 2, "Not enough margin."
         return None
 
-    def _takes_orders(self, now: datetime) -> bool:
-        return not self.options.sessions or takes_orders(now)
+    def _takes_orders(self, contract: Contract, now: datetime) -> bool:
+        if self.options.month_roll and now >= contract.ends_at:
+            return False
+        return not self.options.sessions or takes_orders(now, contract.group)
 
     def _exposure(self, book: Book, contract: Contract | None = None, change: int = 0) -> Decimal:
         """Return the account's size over all products, in minis, with ``change`` of ``contract`` added."""
@@ -451,7 +463,7 @@ class World:
         if order.status is not Status.OPEN or order_id in self._spoken_for:
             return Answer(self.soon(now), 3, "Order cannot be modified in its present state.")
         objection = None
-        if not self._takes_orders(now):
+        if not self._takes_orders(order.contract, now):
             objection = NOT_TRADING
         elif size is not None and size <= order.fill_volume:
             objection = "Invalid order size."
@@ -486,13 +498,13 @@ class World:
         book = self.books.get(account_id)
         if book is None:
             return Answer(self.soon(now), 1)
-        contract = CONTRACTS.get(contract_id)
+        contract = self.listing.get(contract_id)
         if contract is None:
             return Answer(self.soon(now), codes["ContractNotFound"])
         held = self._held(book, contract_id)
         if not held:
             return Answer(self.soon(now), codes["PositionNotFound"])
-        if not self._takes_orders(now):
+        if not self._takes_orders(contract, now):
             return Answer(self.soon(now), codes["OrderRejected"])
         if size is not None and not 0 < size <= abs(held):
             return Answer(self.soon(now), codes["InvalidCloseSize"])

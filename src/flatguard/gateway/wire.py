@@ -28,7 +28,7 @@ from flatguard.model.events import (
     QuoteMoved,
     TradeMade,
 )
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
 
 T = TypeVar("T")
@@ -103,6 +103,10 @@ def _members(kind: type[E]) -> Callable[[Any, type], E]:
     return read
 
 
+def _if_told(read: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
+    return lambda value, kind: None if value is None else read(value, kind)
+
+
 def _position(row: Mapping[str, Any], _type: type) -> Position:
     kind, size = _integer(row["type"]), _integer(row["size"])
     if size < 0 or (size > 0 and kind not in {LONG, SHORT}):
@@ -123,6 +127,12 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(datetime, moment)
+    for name in (AccountId, OrderId, TradeId):
+        converter.register_structure_hook(name, _integer)
+    converter.register_structure_hook(ContractId, _text)
+    # Found once, here; the converter's own way with what may be missing looks for the reader at every value.
+    for kind, read in ((Decimal, _decimal), (datetime, moment), (str, _text), (OrderId, _integer)):
+        converter.register_structure_hook(kind | None, _if_told(read))
     for enumeration in (OrderStatus, OrderType, Side):
         converter.register_structure_hook(enumeration, _members(enumeration))
     converter.register_structure_hook(Position, _position)

@@ -14,7 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from decimal import Context, Decimal, InvalidOperation
+from decimal import (
+    Clamped,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    Rounded,
+    Subnormal,
+    Underflow,
+)
 from json.encoder import encode_basestring
 from math import isfinite
 
@@ -82,18 +92,15 @@ class Records:
 # --- JSON ---
 
 
-def _exact(text: str) -> Decimal:
-    # Without a context of our own, whether a hopeless number raises depends on the thread's.
-    if len(text) > MAX_DIGITS:
-        raise ValueError("a number has too many digits")
-    number = Decimal(text, _STRICT)
-    if not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
-        raise ValueError("a number is out of all proportion")
-    return number
+_EXACT = Context(
+    prec=MAX_DIGITS,
+    Emax=MAX_EXPONENT,
+    Emin=-MAX_EXPONENT,
+    traps=[InvalidOperation, Overflow, Underflow, Subnormal, Inexact, Rounded, Clamped],
+)
+"""Takes a number as it stands, or raises; it never rounds one."""
 
-
-_STRICT = Context(traps=[InvalidOperation])
-_decode: Callable[[bytes], object] = msgspec.json.Decoder(float_hook=_exact).decode
+_decode: Callable[[bytes], object] = msgspec.json.Decoder(float_hook=_EXACT.create_decimal).decode
 _MANY_DIGITS = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 
 
@@ -101,8 +108,10 @@ def read_json(record: bytes) -> Fields:
     """Decode one record, which must be an object. Numbers stay exact: int, or Decimal."""
     try:
         fields = _decode(record)
-    except (msgspec.DecodeError, ValueError, InvalidOperation) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise RemoteProtocolError(f"a message is not JSON: {error}") from None
+    except ArithmeticError:
+        raise RemoteProtocolError("a message is not JSON: a number is out of all proportion") from None
     except RecursionError:
         raise RemoteProtocolError("a message is nested too deeply") from None
     if not isinstance(fields, dict):

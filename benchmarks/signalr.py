@@ -585,6 +585,9 @@ class Told:
                 texts = [(ORDER % {"id": n, "price": 21000}).encode() for n in range(start, start + CYCLE)]
                 await stream.send_all(b"".join(map(frame, texts)))
                 self.written += CYCLE
+            while True:
+                await trio.sleep(10)
+                await stream.send_all(frame(b'{"type":6}\x1e'))
 
     async def _listen(self, stream: trio.abc.Stream) -> None:
         """Every frame of ours in a burst like this is a ping, or the goodbye at its end."""

@@ -527,7 +527,7 @@ async def _slow_handler(count: int) -> None:
     in_order = True
     began = time.perf_counter()
     async with trio.open_nursery() as nursery, told.far_end(nursery, count) as dial:
-        async with open_hub("ws://hub.example/hub", token=token, dial=dial) as hub:
+        async with open_hub("ws://hub.example/hub", negotiating=False, dial=dial) as hub:
             while handled < count:
                 for call in await hub.receive():
                     most_held = max(most_held, told.written - handled)
@@ -542,11 +542,6 @@ async def _slow_handler(count: int) -> None:
     print(f"  at most {most_held} messages had been taken from the sender and not been handled")
     print(f"  {told.pings} pings of ours went out, the longest pause between two was {told.longest_pause:.0f} s")
     print(f"  {time.perf_counter() - began:.0f} s of real time, {resident_kib()} KiB resident at the end")
-
-
-async def token() -> str:
-    """What anybody has."""
-    return "token"
 
 
 class Told:

@@ -19,7 +19,6 @@ from flatguard.gateway.listen import (
     PRICE_WITHIN_S,
     QUIET_MARKET_MOST_S,
     QUIET_MARKET_S,
-    STABLE_S,
     SUBSCRIBE_S,
     Batch,
     Listener,
@@ -41,6 +40,7 @@ from flatguard.model.events import (
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
 from flatguard.signalr_client.hub import Hub as HubConnection
+from flatguard.signalr_client.reconnect import STABLE_S, Phase
 from flatguard.simulator.hubs import Client
 from flatguard.simulator.options import Options
 from tests.fakes.memory_gateway import MemoryGateway, open_gateway
@@ -320,21 +320,24 @@ async def test_events_of_one_read_come_as_one_batch(autojump_clock: trio.abc.Clo
 # --- Losing it, and coming back ---
 
 
-@pytest.mark.parametrize("name", ["cut_hub", "close_hub", "logout_hub"])
+@pytest.mark.parametrize(("name", "pause_s"), [("cut_hub", 0), ("close_hub", 0), ("logout_hub", 2)])
 @pytest.mark.parametrize("hub", Hub)
-async def test_a_hub_that_held_for_long_is_back_at_once(autojump_clock: trio.abc.Clock, name: str, hub: Hub) -> None:
+async def test_a_hub_that_held_for_long_is_back_at_once_unless_it_sent_us_away(
+    autojump_clock: trio.abc.Clock, name: str, pause_s: int, hub: Hub
+) -> None:
     async with open_gateway() as gateway:
         ear = Ear()
         listening = user_hub(gateway, ear) if hub is Hub.USER else market_hub(gateway, ear)
         gateway.nursery.start_soon(listening.listen)
         await trio.sleep(STABLE_S + 1)
-        assert listening.listener.up
+        assert listening.listener.link.state.phase is Phase.CONNECTED
         gateway.fault(name, target=str(hub))
-        await trio.sleep(1)
+        await trio.sleep(pause_s + 1)
         assert ear.links() == ["up", "down", "up"]
+        assert ear.times(LinkUp)[1] - ear.times(LinkDown)[0] == pytest.approx(pause_s, abs=0.5)
         assert all(event.hub is hub for event in ear.of(LinkUp, LinkDown))
         assert ear.reasons()[0]
-        assert listening.listener.up
+        assert listening.listener.link.state.phase is Phase.CONNECTED
 
 
 async def test_a_hub_that_falls_silent_is_lost_after_thirty_seconds(autojump_clock: trio.abc.Clock) -> None:
@@ -360,7 +363,7 @@ async def test_a_hub_that_looks_well_and_is_not_is_given_up_when_asked(autojump_
         await trio.sleep(STABLE_S + 1)
         gateway.fault("freeze_hub", target="user", duration_s=5)
         await trio.sleep(6)
-        hub.listener.reconnect()
+        hub.listener.link.reconnect()
         await trio.sleep(1)
         assert (ear.links(), ear.reasons()) == (["up", "down", "up"], ["connecting anew"])
         gateway.place("MNQ", 1)
@@ -375,7 +378,7 @@ async def test_asking_for_a_new_connection_during_a_pause_changes_nothing(autoju
         gateway.fault("refuse_hub", count=1)
         gateway.nursery.start_soon(hub.listen)
         await trio.sleep(1)
-        hub.listener.reconnect()
+        hub.listener.link.reconnect()
         await trio.sleep(20)
         assert ear.links() == ["down", "up"]
 
@@ -409,9 +412,17 @@ async def test_a_gateway_where_nobody_listens_is_tried_in_the_same_way(autojump_
         assert ear.links()[-1] == "up"
 
 
-@pytest.mark.parametrize(("held", "pauses"), [(STABLE_S - 20, [2, 10, 30]), (STABLE_S + 1, [0, 0, 0])])
+@pytest.mark.parametrize(
+    ("name", "held", "pauses"),
+    [
+        ("cut_hub", STABLE_S - 20, [2, 10, 30]),
+        ("cut_hub", STABLE_S + 1, [0, 0, 0]),
+        ("logout_hub", STABLE_S - 20, [2, 10, 30]),
+        ("logout_hub", STABLE_S + 1, [2, 2, 2]),
+    ],
+)
 async def test_only_a_connection_that_held_for_a_minute_starts_the_delays_over(
-    autojump_clock: trio.abc.Clock, held: float, pauses: list[float]
+    autojump_clock: trio.abc.Clock, name: str, held: float, pauses: list[float]
 ) -> None:
     """Two programs that throw each other out must not do so every second."""
     async with open_gateway() as gateway:
@@ -420,7 +431,7 @@ async def test_only_a_connection_that_held_for_a_minute_starts_the_delays_over(
         for count in range(1, 4):
             await until(lambda count=count: len(ear.times(LinkUp)) == count)
             await trio.sleep(held)
-            gateway.fault("logout_hub", target="user")
+            gateway.fault(name, target="user")
         await trio.sleep(60)
         waited = [up - down for down, up in zip(ear.times(LinkDown), ear.times(LinkUp)[1:], strict=True)]
         assert waited == pytest.approx(pauses, abs=0.1)
@@ -435,7 +446,7 @@ async def test_a_hurry_cuts_a_pause(autojump_clock: trio.abc.Clock) -> None:
         await trio.sleep(50)
         gateway.heal()
         began = trio.current_time()
-        hub.listener.hurry()
+        hub.listener.link.hurry()
         await trio.sleep(1)
         assert ear.times(LinkUp) == [pytest.approx(began, abs=0.1)]
 
@@ -446,7 +457,7 @@ async def test_a_hurry_of_earlier_does_not_cut_a_later_pause(autojump_clock: tri
         hub = user_hub(gateway, ear)
         gateway.nursery.start_soon(hub.listen)
         await trio.sleep(5)
-        hub.listener.hurry()
+        hub.listener.link.hurry()
         gateway.fault("logout_hub", target="user")
         await trio.sleep(10)
         assert ear.times(LinkUp)[1] - ear.times(LinkDown)[0] == pytest.approx(2, abs=0.1)

@@ -6,7 +6,8 @@ the events that arrived since subscribing are handed over, so that there is no g
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from math import inf
 from random import Random
 from typing import NoReturn
@@ -15,19 +16,19 @@ import trio
 from attrs import define, field
 
 from flatguard.clock import WallClock
-from flatguard.errors import FlatguardError
 from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
-from flatguard.signalr_client.backoff import delay_s
+from flatguard.signalr_client.address import TokenIn
+from flatguard.signalr_client.errors import HubCallFailed, HubLost, HubRefused
 from flatguard.signalr_client.hub import Hub as HubConnection
-from flatguard.signalr_client.hub import HubCallFailed, HubLost, HubRefused, open_hub
+from flatguard.signalr_client.hub import open_hub
+from flatguard.signalr_client.reconnect import Link, Phase, Serve
 from flatguard.signalr_client.socket import Dial
 
 SUBSCRIBE_S = 10.0
-STABLE_S = 60.0  # a connection that was up for so long starts the delays over
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
 QUIET_MARKET_S = 15.0  # no quote although contracts are wanted: the stream is taken for dead
 QUIET_MARKET_MOST_S = 300.0  # a closed market is quiet too, so the patience doubles up to this
@@ -40,12 +41,11 @@ USER_STREAMS = ("SubscribeOrders", "SubscribePositions", "SubscribeTrades")
 
 Batch = tuple[Event, ...]
 Send = Callable[[Batch], Awaitable[None]]
-Serve = Callable[[HubConnection], Awaitable[None]]
 
 
 @define
 class Listener:
-    """One hub, and how to come back to it. ``send`` takes batches of events, each what one read of the socket gave."""
+    """One hub of the broker's, kept connected. ``send`` takes batches of events, each what one read brought."""
 
     hub: Hub
     url: str
@@ -54,83 +54,56 @@ class Listener:
     random: Random
     send: Send
     dial: Dial | None = None
-    up: bool = False
-    _attempt: int = 0
-    _up_at: float = 0.0
-    _tried: str = field(default="", repr=False)
-    _hurry: trio.Event = field(factory=trio.Event)
-    _leave: trio.Event = field(factory=trio.Event)
+    link: Link = field(init=False)
+    _tried: str = field(default="", init=False, repr=False)
+    _token_refused: bool = field(default=False, init=False)
 
-    def hurry(self) -> None:
-        """Cut the present pause short: there is reason to think that the hub can be reached."""
-        self._hurry.set()
-
-    def reconnect(self) -> None:
-        """Give up the present connection, which looks well and is not, and connect anew."""
-        self._leave.set()
+    def __attrs_post_init__(self) -> None:
+        # The broker sends everybody away when it logs a session out. A guard comes back all the same.
+        self.link = Link(self._open, self.random, come_back_always=True)
 
     async def listen(self, serve: Serve) -> NoReturn:
-        """Connect and ``serve`` for ever. There is no last attempt; every loss is told by a LinkDown."""
-        while True:
-            self._hurry = trio.Event()
-            with trio.move_on_after(delay_s(self._attempt, self.random)):
-                await self._hurry.wait()
-            reason = await self._listen_once(serve)
-            held = self.up and trio.current_time() - self._up_at >= STABLE_S
-            self.up, self._attempt = False, 0 if held else self._attempt + 1
-            await self.send((LinkDown(self.clock.now(), self.hub, reason),))
+        """Connect and ``serve`` for ever. Each failed attempt, like each loss, is told by a LinkDown."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_losses)
+            await self.link.keep(serve)
+        raise AssertionError("a link that always comes back has ended")
 
     async def tell_up(self, *events: Event) -> None:
         """Tell that the hub is connected and subscribed, followed by ``events``."""
-        self.up, self._up_at = True, trio.current_time()
         await self.send((LinkUp(self.clock.now(), self.hub), *events))
-
-    async def _listen_once(self, serve: Serve) -> str:
-        """Serve one connection and return why it ended."""
-        reason, refused = "connecting anew", False
-        self._leave = trio.Event()
-        try:
-            async with (
-                open_hub(self.url, token=self._token, dial=self.dial) as connection,
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
-                await serve(connection)
-        except* HubRefused as group:
-            error = _first(group)
-            reason, refused = str(error), isinstance(error, HubRefused) and error.status in TOKEN_REFUSED
-        except* (FlatguardError, trio.TooSlowError) as group:
-            reason = str(_first(group)) or "subscribing took too long"
-        if refused:
-            await self._renew_token()
-        return reason
-
-    async def _token(self) -> str:
-        self._tried = await self.token.current()
-        return self._tried
-
-    async def _renew_token(self) -> None:
-        """The token that was tried is not good any more: the next attempt takes another one."""
-        try:
-            await self.token.renewed(self._tried)
-        except FlatguardError:
-            pass  # the next attempt says why
-
-    async def _leave_when_asked(self, scope: trio.CancelScope) -> None:
-        await self._leave.wait()
-        scope.cancel()
 
     def events(self, invocations: Iterable[Invocation]) -> Batch:
         """Return what the hub's messages say, received now."""
         at = self.clock.now()
         return tuple(event for i in invocations for event in events_in(self.hub, i.target, i.arguments, at))
 
+    async def _tell_losses(self) -> None:
+        async for state in self.link.changes:
+            if state.phase is not Phase.CONNECTED:
+                await self.send((LinkDown(self.clock.now(), self.hub, state.reason),))
 
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[HubConnection]:
+        try:
+            # The broker wants no negotiation, and documents the token in both places.
+            async with open_hub(
+                self.url,
+                token=self._next_token,
+                token_in=TokenIn.HEADER | TokenIn.QUERY,
+                negotiating=False,
+                dial=self.dial,
+            ) as connection:
+                yield connection
+        except HubRefused as error:
+            self._token_refused = error.status in TOKEN_REFUSED
+            raise
+
+    async def _next_token(self) -> str:
+        """Return the token to try, which is another one if the last was refused."""
+        self._tried = await (self.token.renewed(self._tried) if self._token_refused else self.token.current())
+        self._token_refused = False
+        return self._tried
 
 
 @define
@@ -180,12 +153,14 @@ class UserHub:
             except HubCallFailed as error:
                 refused.append(error)
 
-        with trio.fail_after(SUBSCRIBE_S):
+        with trio.move_on_after(SUBSCRIBE_S) as limit:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(invoke, "SubscribeAccounts")
                 for account_id in self.accounts:
                     for stream in USER_STREAMS:
                         nursery.start_soon(invoke, stream, account_id)
+        if limit.cancelled_caught:
+            raise HubLost("subscribing took too long")
         if refused:
             raise refused[0]
 

@@ -1,8 +1,13 @@
-"""One connection to a SignalR hub: greet, keep alive, call, receive, and know when it is lost.
+"""One connection to a SignalR hub: greet, keep alive, call, receive, answer, and know when it is lost.
 
 Two tasks serve a connection. One listens: it hands over what the server calls, wakes those who wait for an answer, and
 gives up after 30 s without a message. One speaks up: it pings whenever we have said nothing for 15 s, however much the
-server says meanwhile, for the server counts our silence only. Both look at one clock, ``trio.current_time()``.
+server says meanwhile, for the server counts our silence only. Both look at one clock, ``trio.current_time()``. A third
+runs the answers to what the server asks of us, if anybody offered any.
+
+What was read is never dropped. It waits for whoever takes it, up to HELD messages; then nothing more is read, the
+server is held up, and may hang up in the end; our pings go on. Only where somebody waits for an answer, which may stand
+behind what nobody takes, does the reader go on, up to HELD_AT_MOST; beyond that the connection is given up, loudly.
 
 A connection is never mended. When it is lost, those who wait learn it at once, what had been read before is still
 handed over, and then ``receive`` says why; whoever opened it opens another. Nothing is restored by that: subscribe
@@ -11,48 +16,63 @@ again, and read the picture again.
 
 from __future__ import annotations
 
+import inspect
 import math
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
-from urllib.parse import quote, urlsplit
 
 import trio
 from attrs import field, frozen, mutable
 
-from flatguard.errors import FlatguardError, GatewayUnreachable
 from flatguard.signalr import (
     VOID,
+    CancelInvocation,
     Close,
     Completion,
     Connection,
     HandshakeRefused,
     HandshakeRequest,
     Invocation,
+    LocalProtocolError,
     Message,
     Ping,
     RemoteProtocolError,
     Role,
     State,
+    StreamInvocation,
     StreamItem,
 )
+from flatguard.signalr.framing import write_json
+from flatguard.signalr_client.address import Address, TokenIn
+from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost, HubRefused, HubUnreachable
+from flatguard.signalr_client.handlers import ByTarget, Handler
+from flatguard.signalr_client.negotiate import Negotiated, negotiate
 from flatguard.signalr_client.socket import (
     Dial,
     Socket,
     SocketClosed,
     SocketError,
     SocketRefused,
+    dial_tcp,
     open_helpers,
     open_socket,
 )
 
-BATCHES_HELD = 1_024
-"""About eight seconds of a busy market. A consumer further behind than that does not lag but hang."""
+HELD = 10_000
+"""Messages that may wait to be taken: minutes of a busy market. A consumer further behind does not lag but hang."""
+
+HELD_AT_MOST = 100_000
+
+ANSWERS_AT_ONCE = 100
+"""Answers under way at once; a server that asks for more is told that we are busy."""
 
 NO_RESULT = "Client didn't provide a result."
+BAD_ARGUMENTS = "Client failed to parse argument(s)."
+BUSY = "Client is busy."
 
-_HEADER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_WILL_RECUR = {1002, 1007, 1009}  # one side broke the WebSocket protocol, or a message was too long
 
 
 @frozen
@@ -60,7 +80,7 @@ class Timings:
     """How long to wait, in seconds. A limit is twice the other side's interval; these are the values of SignalR."""
 
     opening_limit_s: float = 15.0
-    """For all of connecting, upgrading and greeting."""
+    """For all of negotiating, connecting, upgrading and greeting."""
 
     keep_alive_s: float = 15.0
     """After so long without a message of ours, a ping."""
@@ -75,58 +95,21 @@ class Timings:
 STANDARD = Timings()
 
 
-class HubError(GatewayUnreachable):
-    """Base of what ends a connection or prevents one; never raised itself."""
-
-
-class HubUnreachable(HubError):
-    """There was no connection within the limit; try again later."""
-
-
-class HubRefused(HubError):
-    """The server said no. ``status`` is that of the HTTP upgrade; None if it refused the handshake that follows.
-
-    401 and 403 call for a fresh token before the next attempt.
-    """
-
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class HubLost(HubError):
-    """The connection is over. What was read before has been handed over; what happens now is not told to us.
-
-    ``worth_reconnecting`` is False where the server sent us away for good, or we left.
-    """
-
-    def __init__(self, reason: str, *, worth_reconnecting: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.worth_reconnecting = worth_reconnecting
-
-
-class HubCallUnresolved(HubLost):
-    """The connection was lost between a call and its answer: the server may or may not have run it."""
-
-    def __init__(self, target: str, reason: str, *, worth_reconnecting: bool = True) -> None:
-        super().__init__(f"{target} may or may not have run: {reason}", worth_reconnecting=worth_reconnecting)
-
-
-class HubCallFailed(FlatguardError):
-    """The server answered a call with ``error``."""
-
-    def __init__(self, target: str, error: str) -> None:
-        super().__init__(f"{target} failed: {error}")
-        self.target = target
-        self.error = error
-
-
 @frozen
 class HubStatistics:
     """A look at a connection, for the status report."""
 
-    batches_waiting: int
+    messages_received: int
+    bytes_received: int
+    heard_at: float
+    """When the last message came, by ``trio.current_time()``; pings count."""
+
+    round_trip_s: float | None
+    """How long the latest answered call took; None before the first."""
+
+    messages_waiting: int
+    """Read, and not yet taken by anybody."""
+
     calls_waiting: int
     answers_ignored: int
     """Answers to no call of ours: late ones, after the caller gave up, or a confused server's."""
@@ -139,43 +122,109 @@ class _Call:
     waiting: trio.CancelScope = field(factory=trio.CancelScope)
     answered: trio.Event = field(factory=trio.Event)
     answer: Completion | None = None
+    sent_at: float = math.nan
+
+
+class Stream:
+    """The items of one streaming call, in order: iterate over it. They wait here until they are taken."""
+
+    def __init__(self, hub: Hub, target: str) -> None:
+        self._hub = hub
+        self._target = target
+        self._items_in, self._items_out = trio.open_memory_channel[object](math.inf)
+        self.waiting = 0
+        self.answer: Completion | None = None
+        self.sent_at = math.nan
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> object:
+        """Return the next item, always by way of a checkpoint. If cancelled, none is lost.
+
+        After the last, raises HubCallFailed where the server ended the stream with an error, HubCallUnresolved where
+        the connection was lost first.
+        """
+        try:
+            item = await self._items_out.receive()
+        except trio.EndOfChannel:
+            pass
+        else:
+            self._take(1)
+            return item
+        if self.answer is None:
+            raise HubCallUnresolved(self._target, self._hub.loss)
+        if self.answer.error is not None:
+            raise HubCallFailed(self._target, self.answer.error)
+        raise StopAsyncIteration
+
+    def put(self, item: object) -> None:
+        """Hold an item until it is taken."""
+        self._items_in.send_nowait(item)
+        self.waiting += 1
+
+    def end(self) -> None:
+        """Take note that no more items come."""
+        self._items_in.close()
+
+    def drop(self) -> None:
+        """Forget what nobody took."""
+        self._take(self.waiting)
+
+    def _take(self, items: int) -> None:
+        self.waiting -= items
+        self._hub._taken(items)
 
 
 class Hub:
-    """An open connection. Any task may ``invoke``; usually one ``receive``s."""
+    """An open connection. Any task may call; usually one ``receive``s."""
 
-    def __init__(self, socket: Socket, timings: Timings) -> None:
+    def __init__(
+        self, socket: Socket, timings: Timings, answers: Mapping[str, Handler], connection_id: str | None
+    ) -> None:
+        self.connection_id = connection_id
+        """The server's name for this connection; None without negotiation."""
+
         self._socket = socket
         self._timings = timings
         self._core = Connection(Role.CLIENT)
         self._writing = trio.Lock()
         self._spoke_at = self._heard_at = trio.current_time()
         self._ids = count(1)
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _Call | Stream] = {}
         self._answers_ignored = 0
-        # What was read is never dropped, so the channels have no bound of their own: the reader waits for room instead.
+        self._messages_received = self._bytes_received = 0
+        self._round_trip_s: float | None = None
+        # The channels have no bound of their own: what they hold is counted together, and the reader waits for room.
         self._batches_in, self._batches_out = trio.open_memory_channel[list[Invocation]](math.inf)
-        self._batches_waiting = 0
+        self._to_say_in, self._to_say_out = trio.open_memory_channel[Message](math.inf)
+        self._asked_in, self._asked_out = trio.open_memory_channel[Invocation](math.inf)
+        self._held = 0
         self._room = trio.lowlevel.ParkingLot()
-        self._owed_in, self._owed_out = trio.open_memory_channel[Completion](math.inf)
-        self._loss: tuple[str, bool] | None = None
+        self._answers = ByTarget(answers)
+        self._answering = 0
+        self._loss: HubLost | None = None
         self._lost = trio.Event()
 
+    @property
+    def loss(self) -> HubLost:
+        """Why the connection is over; only once it is."""
+        assert self._loss is not None
+        return HubLost(
+            self._loss.reason, worth_reconnecting=self._loss.worth_reconnecting, will_recur=self._loss.will_recur
+        )
+
     async def receive(self) -> list[Invocation]:
-        """Return the next batch: what one WebSocket message carried of the server's calls, in order, never empty.
+        """Return the next batch: the server's calls that one read brought, in order, never empty.
 
         Returns when a batch is there, always by way of a checkpoint. After the last one, raises HubLost. If cancelled,
-        nothing is lost.
-
-        Batches wait for a slow consumer, up to BATCHES_HELD. Then nothing more is read until one is taken or somebody
-        calls, the server is held up, and may hang up in the end; our pings go on.
+        nothing is lost. Calls that ``answers`` takes care of are not among them.
         """
         try:
             batch = await self._batches_out.receive()
         except trio.EndOfChannel:
-            raise self._as_lost() from None
-        self._batches_waiting -= 1
-        self._room.unpark_all()
+            raise self.loss from None
+        self._taken(len(batch))
         return batch
 
     async def invoke(self, target: str, *arguments: object) -> object:
@@ -185,37 +234,85 @@ class Hub:
         Raises HubCallFailed where the server answers with an error, HubLost when the connection was lost before the
         call was sent, and HubCallUnresolved at once when it is lost later.
 
-        If cancelled while waiting for the answer, the call may still run, and the answer is ignored. If cancelled in
-        the middle of sending, the connection is lost, since what follows half a message would be misread.
+        If cancelled while waiting for the answer, the server is asked to stop and may run it all the same, and the
+        answer is ignored. If cancelled in the middle of sending, the connection is lost, since what follows half a
+        message would be misread.
         """
         call, id_ = _Call(), str(next(self._ids))
         try:
             with call.waiting:
-                async with self._writing:
-                    if self._loss is not None:
-                        raise self._as_lost()
-                    self._calls[id_] = call
-                    self._room.unpark_all()
-                    await self._send(Invocation(target, arguments, id_))
+                await self._ask(target, Invocation(target, arguments, id_), call, id_)
                 await call.answered.wait()
-        except SocketClosed as closed:
-            raise HubCallUnresolved(target, str(closed)) from None
         finally:
-            self._calls.pop(id_, None)
+            if self._calls.pop(id_, None) is not None and call.answer is None:
+                self._stop(id_)
         if call.answer is None:
-            lost = self._as_lost()
-            raise HubCallUnresolved(target, lost.reason, worth_reconnecting=lost.worth_reconnecting)
+            raise HubCallUnresolved(target, self.loss)
         if call.answer.error is not None:
             raise HubCallFailed(target, call.answer.error)
         return None if call.answer.result is VOID else call.answer.result
 
+    async def send(self, target: str, *arguments: object) -> None:
+        """Have ``target`` run on the server, without an answer of any kind.
+
+        Returns when the operating system has the message. Checkpoints, unless the arguments cannot be written
+        (LocalProtocolError). Raises HubLost when the connection was lost before, HubCallUnresolved when it broke in the
+        moment of sending. If cancelled in the middle of that, the connection is lost.
+        """
+        await self._ask(target, Invocation(target, arguments))
+
+    @asynccontextmanager
+    async def stream(self, target: str, *arguments: object) -> AsyncIterator[Stream]:
+        """Run ``target`` on the server, which answers with a stream of items, for the length of the block.
+
+        Entering returns when the call is sent, and raises as ``send`` does. Leaving before the stream has ended asks
+        the server to stop it, without waiting; what still comes of it is dropped.
+        """
+        id_ = str(next(self._ids))
+        stream = Stream(self, target)
+        try:
+            await self._ask(target, StreamInvocation(target, id_, arguments), stream, id_)
+            yield stream
+        finally:
+            stream.drop()
+            if self._calls.pop(id_, None) is not None and stream.answer is None:
+                self._stop(id_)
+
     def statistics(self) -> HubStatistics:
-        """Return what waits at this moment."""
+        """Return the counters, and what waits at this moment."""
         return HubStatistics(
-            batches_waiting=self._batches_waiting,
+            messages_received=self._messages_received,
+            bytes_received=self._bytes_received,
+            heard_at=self._heard_at,
+            round_trip_s=self._round_trip_s,
+            messages_waiting=self._held,
             calls_waiting=len(self._calls),
             answers_ignored=self._answers_ignored,
         )
+
+    # --- Calling ---
+
+    async def _ask(
+        self, target: str, message: Invocation | StreamInvocation, call: _Call | Stream | None = None, id_: str = ""
+    ) -> None:
+        try:
+            async with self._writing:
+                if self._loss is not None:
+                    raise self.loss
+                text = self._core.send(message)
+                await trio.lowlevel.checkpoint_if_cancelled()  # not later: what is known below is about to leave
+                if call is not None:
+                    self._calls[id_] = call
+                    call.sent_at = trio.current_time()
+                    self._room.unpark_all()
+                await self._transmit(text)
+        except SocketClosed as closed:
+            raise HubCallUnresolved(target, _lost_by(closed)) from None
+
+    def _stop(self, id_: str) -> None:
+        """Have the server told that nobody waits for this call any more."""
+        if self._loss is None and self._core.state is State.OPEN:
+            self._to_say_in.send_nowait(CancelInvocation(id_))
 
     # --- Opening and leaving ---
 
@@ -225,8 +322,7 @@ class Hub:
             await self._send(HandshakeRequest())
         messages: list[Message] = []
         while not messages:
-            messages = self._core.receive(await self._socket.receive())
-        self._heard_at = trio.current_time()
+            messages = self._hear(await self._socket.receive())
         answer, *early = messages
         if isinstance(answer, HandshakeRefused):
             raise HubRefused(f"the server refused the handshake: {answer.error}")
@@ -236,12 +332,13 @@ class Hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, early)
             nursery.start_soon(self._speak_up)
+            nursery.start_soon(self._answer_all, nursery)
             await self._lost.wait()
             nursery.cancel_scope.cancel()
 
     async def _leave(self) -> None:
         welcome = self._loss is None or self._core.state is State.LEFT
-        self._lose("we left", worth_reconnecting=False)
+        self._lose(HubLost("we left", worth_reconnecting=False))
         if not welcome:
             return
         async with self._writing:
@@ -252,19 +349,17 @@ class Hub:
                     pass
         await self._socket.aclose()
 
-    def _lose(self, reason: str, *, worth_reconnecting: bool = True) -> None:
+    def _lose(self, loss: HubLost) -> None:
         """The first reason stands. Nothing more is read or sent, and whoever waits learns it now."""
         if self._loss is None:
-            self._loss = (reason, worth_reconnecting)
+            self._loss = loss
             self._batches_in.close()
             self._lost.set()
             for call in self._calls.values():
-                call.waiting.cancel()
-
-    def _as_lost(self) -> HubLost:
-        assert self._loss is not None
-        reason, worth_reconnecting = self._loss
-        return HubLost(reason, worth_reconnecting=worth_reconnecting)
+                if isinstance(call, Stream):
+                    call.end()
+                else:
+                    call.waiting.cancel()
 
     # --- Listening ---
 
@@ -275,40 +370,55 @@ class Hub:
                 with trio.move_on_at(self._heard_at + self._timings.silence_limit_s) as patience:
                     data = await self._socket.receive()
                 if patience.cancelled_caught:
-                    self._lose(f"the server said nothing for {self._timings.silence_limit_s:g} s")
+                    self._lose(HubLost(f"the server said nothing for {self._timings.silence_limit_s:g} s"))
                 if self._loss is not None:
                     return  # for that reason, or because a send was cut short just now
                 if data:
-                    await self._take(self._core.receive(data))
+                    await self._take(self._hear(data))
         except SocketClosed as closed:
-            self._lose(str(closed))
+            self._lose(_lost_by(closed))
         except RemoteProtocolError as error:
-            self._lose(f"the server broke the protocol: {error}")
+            self._lose(HubLost(f"the server broke the protocol: {error}", will_recur=True))
+
+    def _hear(self, data: str | bytes) -> list[Message]:
+        messages = self._core.receive(data)
+        self._bytes_received += len(data)
+        self._messages_received += len(messages)
+        return messages
 
     async def _take(self, messages: list[Message]) -> None:
         batch: list[Invocation] = []
         for message in messages:
             match message:
-                case Invocation(invocation_id=id_):
+                case Invocation(invocation_id=None):
                     batch.append(message)
-                    if id_ is not None:
-                        self._owed_in.send_nowait(Completion(id_, error=NO_RESULT))
+                case Invocation():
+                    self._be_asked(message, batch)
                 case Completion():
                     self._settle(message)
-                case StreamItem(invocation_id=id_):
-                    self._settle(Completion(id_, error="the server answers with a stream"))
+                case StreamItem():
+                    self._put(message)
         if batch:
             self._batches_in.send_nowait(batch)
-            self._batches_waiting += 1
+            self._held += len(batch)
         match messages:
             case [*_, Close(error=error, allow_reconnect=allowed)]:  # nothing follows a Close
                 why = f"the server closed the connection: {error or 'it gave no reason'}"
-                self._lose(why, worth_reconnecting=allowed)
+                self._lose(HubLost(why, worth_reconnecting=allowed))
         if self._core.state is State.FAULTY:
             self._core.receive(b"")  # raises what is wrong with the message behind these
-        while self._batches_waiting > BATCHES_HELD and not self._calls:
+        if self._held > HELD_AT_MOST:
+            self._lose(HubLost(f"{self._held} messages wait and nobody takes them"))
+        while self._held > HELD and self._loss is None and not self._somebody_waits():
             await self._room.park()
         self._heard_at = trio.current_time()
+
+    def _somebody_waits(self) -> bool:
+        return any(not isinstance(call, Stream) or not call.waiting for call in self._calls.values())
+
+    def _taken(self, messages: int) -> None:
+        self._held -= messages
+        self._room.unpark_all()
 
     def _settle(self, answer: Completion) -> None:
         call = self._calls.get(answer.invocation_id)
@@ -316,7 +426,55 @@ class Hub:
             self._answers_ignored += 1
             return
         call.answer = answer
-        call.answered.set()
+        self._round_trip_s = trio.current_time() - call.sent_at
+        if isinstance(call, Stream):
+            call.end()
+        else:
+            call.answered.set()
+
+    def _put(self, item: StreamItem) -> None:
+        call = self._calls.get(item.invocation_id)
+        if isinstance(call, Stream) and call.answer is None:
+            call.put(item.item)
+            self._held += 1
+        else:
+            self._settle(Completion(item.invocation_id, error="the server answers with a stream"))
+
+    # --- Being asked ---
+
+    def _be_asked(self, question: Invocation, batch: list[Invocation]) -> None:
+        """The server wants an answer, and gets exactly one."""
+        assert question.invocation_id is not None
+        if self._answers.get(question.target) is None:
+            batch.append(question)
+            self._to_say_in.send_nowait(Completion(question.invocation_id, error=NO_RESULT))
+        elif self._answering >= ANSWERS_AT_ONCE:
+            self._to_say_in.send_nowait(Completion(question.invocation_id, error=BUSY))
+        else:
+            self._answering += 1
+            self._asked_in.send_nowait(question)
+
+    async def _answer_all(self, nursery: trio.Nursery) -> None:
+        """Begin the answers in the order of the questions, and let them run side by side.
+
+        To wait for each would be a deadlock where one answer needs another question answered. They do begin in order:
+        between two of them lies a checkpoint, by which the first has begun.
+        """
+        async for question in self._asked_out:
+            nursery.start_soon(self._answer, question)
+
+    async def _answer(self, question: Invocation) -> None:
+        id_, handler = question.invocation_id, self._answers.get(question.target)
+        assert id_ is not None
+        assert handler is not None
+        try:
+            inspect.signature(handler).bind(*question.arguments)
+        except TypeError:
+            answer = Completion(id_, error=BAD_ARGUMENTS)
+        else:
+            answer = await _answer_of(id_, partial(handler, *question.arguments))
+        self._answering -= 1
+        self._to_say_in.send_nowait(answer)
 
     # --- Speaking ---
 
@@ -327,61 +485,90 @@ class Hub:
             with trio.move_on_after(self._timings.silence_limit_s) as patience:
                 try:
                     async with self._writing:
+                        if self._loss is not None:
+                            return
                         await self._send(due)
                 except SocketClosed:
                     return  # the reader takes what has come before, and then says so
             if patience.cancelled_caught:
-                self._lose("the server takes no more messages")
+                self._lose(HubLost("the server takes no more messages"))
                 return
             due = await self._wait_until_due()
 
     async def _wait_until_due(self) -> Message:
         while True:
             with trio.move_on_at(self._spoke_at + self._timings.keep_alive_s):
-                return await self._owed_out.receive()
+                return await self._to_say_out.receive()
             if trio.current_time() >= self._spoke_at + self._timings.keep_alive_s:
                 return Ping()
 
     async def _send(self, message: Message) -> None:
         """Send while holding the lock."""
         await trio.lowlevel.checkpoint_if_cancelled()  # not later: then we could not tell whether a part has left
-        text = self._core.send(message)
+        await self._transmit(self._core.send(message))
+
+    async def _transmit(self, text: str) -> None:
         try:
             await self._socket.send(text)
         except SocketClosed:
             raise
         except BaseException:
             self._core.send_failed()
-            self._lose("a message of ours was cut short")
+            self._lose(HubLost("a message of ours was cut short"))
             raise
         self._spoke_at = trio.current_time()
+
+
+async def _answer_of(id_: str, handler: Callable[[], Awaitable[object]]) -> Completion:
+    """Return what a handler gives, None included, or why it cannot be told."""
+    try:
+        result = await handler()
+    except Exception as error:  # noqa: BLE001  whatever goes wrong is the answer
+        return Completion(id_, error=str(error) or type(error).__name__)
+    try:
+        write_json(result)
+    except LocalProtocolError as error:
+        return Completion(id_, error=f"The client's result {error}.")
+    return Completion(id_, result)
+
+
+def _lost_by(closed: SocketClosed) -> HubLost:
+    return HubLost(str(closed), will_recur=closed.code in _WILL_RECUR)
 
 
 @asynccontextmanager
 async def open_hub(
     url: str,
     *,
-    token: Callable[[], Awaitable[str]],
+    token: Callable[[], Awaitable[str]] | None = None,
+    token_in: TokenIn = TokenIn.HEADER,
+    negotiating: bool = True,
+    answers: Mapping[str, Handler] | None = None,
     timings: Timings = STANDARD,
     dial: Dial | None = None,
 ) -> AsyncIterator[Hub]:
-    """Connect to a hub for the length of the block, straight to the WebSocket, without negotiation.
+    """Connect to a hub for the length of the block, by negotiation or straight to the WebSocket.
 
     The token is asked for first, under the caller's own limit. Entering then returns when the server has accepted the
     handshake, or raises HubUnreachable or HubRefused, within ``timings.opening_limit_s``. What the server says before
     that is not lost. Leaving says Close where anyone may still hear it, and takes ``timings.closing_limit_s`` at most,
     cancelled or not. If cancelled, nothing is left open and no task is left; an error of the block leaves as it is.
 
-    The block is not told of a loss other than by ``receive`` and ``invoke``.
+    ``answers`` are run for calls of the server that want a result: begun in order, side by side, with the call's
+    arguments. What they return is the result, what they raise its error.
+
+    The block is not told of a loss other than by ``receive`` and the calls.
     """
-    secret = await token()
+    address = Address(url, None if token is None else await token(), token_in)
+    dial = dial or dial_tcp
     with trio.move_on_after(timings.opening_limit_s) as opening:
         async with AsyncExitStack() as stack:
             try:
+                place = await negotiate(address, dial) if negotiating else Negotiated(address, None)
                 socket = await stack.enter_async_context(
-                    open_socket(_with_token(url, secret), headers=_headers(secret), dial=dial)
+                    open_socket(place.address.socket_url(), headers=place.address.headers(), dial=dial)
                 )
-                hub = Hub(socket, timings)
+                hub = Hub(socket, timings, answers or {}, place.connection_id)
                 early = await hub._greet()
             except SocketRefused as error:
                 raise HubRefused(str(error), status=error.status) from None
@@ -398,19 +585,3 @@ async def open_hub(
                     await hub._leave()
     if opening.cancelled_caught:
         raise HubUnreachable(f"the hub did not answer within {timings.opening_limit_s:g} s")
-
-
-def _with_token(url: str, token: str) -> str:
-    """The broker reads the token from the query only; the header is for servers that read it there."""
-    parts = urlsplit(url)
-    query = "access_token=" + quote(token, safe="", errors="replace")
-    return parts._replace(
-        scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme),
-        query=f"{parts.query}&{query}" if parts.query else query,
-        fragment="",
-    ).geturl()
-
-
-def _headers(token: str) -> dict[str, str]:
-    """A token that no header can hold is left to the query: the error about it would quote it."""
-    return {"Authorization": f"Bearer {token}"} if _HEADER_TOKEN.fullmatch(token) else {}

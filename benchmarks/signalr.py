@@ -388,7 +388,9 @@ def project_x_py(python: str) -> Variant:
 
 
 def install_project_x_py(python: str, folder: str) -> str:
-    """Make an environment for it; return its interpreter."""
+    """Return an interpreter that has it: ``python``, or one in an environment that is made for it."""
+    if subprocess.run([python, "-c", "import project_x_py"], check=False, capture_output=True).returncode == 0:
+        return python
     print(f"project-x-py: making an environment for it with {python}; this takes a while", flush=True)
     subprocess.run([python, "-m", "venv", os.path.join(folder, "pxp")], check=True, capture_output=True)
     inside = os.path.join(folder, "pxp", "bin", "python")

@@ -179,18 +179,17 @@ def structure(row: object, model: type[T]) -> T:
     """Read one row of the broker's as ``model``. Raises UnreadableAnswer with the reason."""
     if not isinstance(row, dict):
         raise UnreadableAnswer(f"a row that should be of type {model.__name__.lower()} is not an object")
-    if None in row.values():  # null says what a missing key says
-        row = {key: value for key, value in row.items() if value is not None}
-    if model is Trade:
-        row = {**_TRADE_DEFAULTS, **row}
+    told = {**_TRADE_DEFAULTS, **row} if model is Trade else row
     try:
-        value: T = _READERS[model](row, model)
+        value: T = _READERS[model](told, model)
         _refuse_nonsense(value)
-    except KeyError as error:
-        raise UnreadableAnswer(f"a row of type {model.__name__.lower()} lacks {error}") from None
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise UnreadableAnswer(f"a row of type {model.__name__.lower()} cannot be read: {error}") from None
-    return value
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+        if None in row.values():  # null says what a missing key says, but only here do we know that it matters
+            return structure({key: value for key, value in row.items() if value is not None}, model)
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+    else:
+        return value
+    raise UnreadableAnswer(f"a row of type {model.__name__.lower()} {what}")
 
 
 def _refuse_nonsense(value: object) -> None:

@@ -182,11 +182,33 @@ async def test_the_stream_is_closed_however_the_upgrade_fails(
     assert "s3cr3t" not in caplog.text
 
 
-@pytest.mark.parametrize("headers", [{"Authorization": "Bearer \u20ac s3cr3t"}, {"Authorization": "s3cr3t\r\nX: y"}])
-async def test_a_header_that_cannot_be_written_is_not_quoted(headers: dict[str, str], transport: Transport) -> None:
+async def test_a_line_that_breaks_under_the_request_is_unreachable(transport: Transport) -> None:
+    async def dial(url: str) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        await theirs.aclose()
+        return ours
+
+    with pytest.raises(SocketUnreachable, match="hung up"):
+        async with open_socket(URL, dial=dial, transport=transport):
+            pytest.fail("it opened")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {"Authorization": "Bearer \u20ac s3cr3t"}),
+        ("", {"Authorization": "s3cr3t\r\nX: y"}),
+        ("\u20ac", {}),
+        (" HTTP/1.1", {}),
+        ("\x00", {}),
+    ],
+)
+async def test_what_cannot_stand_in_a_request_is_not_quoted(
+    query: str, headers: dict[str, str], transport: Transport, autojump_clock: trio.abc.Clock
+) -> None:
     dial, _ = far_end(b"")
-    with pytest.raises(SocketUnreachable) as raised:
-        async with open_socket(URL, headers=headers, dial=dial, transport=transport):
+    with pytest.raises(SocketUnreachable) as raised, trio.fail_after(5):
+        async with open_socket(URL + query, headers=headers, dial=dial, transport=transport):
             pytest.fail("it opened")
     assert raised.value.__context__ is None
     assert "s3cr3t" not in str(raised.value)

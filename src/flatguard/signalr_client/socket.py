@@ -69,12 +69,20 @@ async def open_socket(
     point, the stream is closed and no task is left. An error of the block leaves as it is, not in a group.
     """
     parts = urlsplit(url)
+    headers = headers or {}
+    if " " in parts.path + parts.query or not all(map(_is_writable, (parts.path, parts.query, *headers.values()))):
+        raise SocketUnreachable("the URL or a header cannot be written")  # and is not quoted: it holds the token
     stream = await _stream_to(parts, dial or dial_tcp)
     try:
-        async with transport(Upgrade(stream, parts, headers or {}, max_message_bytes)) as socket:
+        async with transport(Upgrade(stream, parts, headers, max_message_bytes)) as socket:
             yield socket
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _is_writable(text: str) -> bool:
+    """Whether it can stand in a request; not every version of the libraries looks."""
+    return text.isascii() and text.isprintable()
 
 
 async def _stream_to(parts: SplitResult, dial: Dial) -> trio.abc.Stream:

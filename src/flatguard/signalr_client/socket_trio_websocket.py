@@ -49,8 +49,6 @@ async def over_trio_websocket(upgrade: Upgrade) -> AsyncIterator[Socket]:
 
 
 async def _open(reader: _Reader, upgrade: Upgrade) -> _Connection:
-    if not all(map(str.isascii, upgrade.headers.values())):
-        raise SocketUnreachable("the URL or a header cannot be written")
     connection = _Connection(upgrade)
     with reader.watching:
         reader.start_soon(connection._reader_task)
@@ -184,8 +182,8 @@ class _Reader:
                 await task()
         except ConnectionRejected as error:
             self.failure = SocketRefused(error.status_code)
-        except (HttpProtocolError, WebSocketProtocolError, UnicodeError):
-            # The library tries to complain to the server, which a client cannot; or a header was not ASCII.
+        except (HttpProtocolError, WebSocketProtocolError):
+            # The library tries to complain to the server, which a client cannot.
             self.failure = SocketUnreachable("what answered does not speak WebSocket")
         finally:
             self.watching.cancel()

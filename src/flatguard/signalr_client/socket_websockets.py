@@ -22,7 +22,7 @@ from urllib.parse import SplitResult
 
 import trio
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import WebSocketURI
@@ -79,28 +79,18 @@ class _WebSocket(Socket):
     # --- Opening ---
 
     async def open(self, headers: Mapping[str, str]) -> None:
-        request = self._request(headers)
-        if request is None:
-            raise SocketUnreachable("the URL or a header cannot be written")
+        request = self._core.connect()
+        for name, value in headers.items():
+            request.headers[name] = value
+        self._core.send_request(request)
         try:
-            await self._stream.send_all(request)
+            await self._stream.send_all(b"".join(self._core.data_to_send()))
             while self._core.state is State.CONNECTING and self._core.handshake_exc is None:
                 self._early += self._feed(await self._stream.receive_some(READ_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._feed(b"")
         if self._core.handshake_exc is not None:
             raise _failure(self._core.handshake_exc)
-
-    def _request(self, headers: Mapping[str, str]) -> bytes | None:
-        request = self._core.connect()
-        try:
-            for name, value in headers.items():
-                request.headers[name] = value
-            self._core.send_request(request)
-            octets = b"".join(self._core.data_to_send())
-        except (ValueError, WebSocketException):
-            return None
-        return octets if octets.isascii() else None
 
     # --- Speaking ---
 

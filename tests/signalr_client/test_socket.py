@@ -278,6 +278,7 @@ async def connected(transport: Transport, *, max_message_bytes: int = 1_000) -> 
         async with open_socket(URL, dial=dial, transport=transport, max_message_bytes=max_message_bytes) as socket:
             await trio.testing.wait_all_tasks_blocked()
             yield socket, peers[0]
+        await trio.testing.wait_all_tasks_blocked()  # what was said last is still heard
         nursery.cancel_scope.cancel()
 
 
@@ -352,7 +353,9 @@ async def test_what_comes_behind_the_agreement_is_not_lost(transport: Transport)
             reading.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery, open_socket(URL, dial=dial, transport=transport) as socket:
-        assert await until_closed(socket) == (b"early", 1000)
+        with trio.testing.assert_checkpoints():
+            assert await socket.receive() == b"early"
+        assert await until_closed(socket) == (b"", 1000)
 
 
 class Holding(trio.abc.SendStream):
@@ -492,6 +495,33 @@ async def test_their_goodbye_is_answered_and_told(code: int, transport: Transpor
         assert await peer.goodbye() == code
 
 
+async def test_their_goodbye_is_answered_before_it_is_told(transport: Transport) -> None:
+    """For whoever is told of it leaves, and the stream is closed."""
+    async with connected(transport) as (socket, peer):
+        await peer.say(goodbye(1001))
+        with pytest.raises(SocketClosed):
+            await socket.receive()
+    assert peer.connection.closed is not None
+    assert peer.connection.closed.code == 1001
+
+
+async def test_an_answer_under_way_is_finished_although_the_block_is_cancelled(autojump_clock: trio.abc.Clock) -> None:
+    """The goodbye that follows it would be read as its second half."""
+    written: list[bytes] = []
+    with trio.CancelScope() as scope:
+        async with connected(over_websockets) as (socket, peer):
+            line = socket._stream.send_stream = Stuck(written)  # type: ignore[attr-defined]
+            await peer.say(frame(Opcode.PING, b""), text(b"x"))
+            assert await socket.receive() == b"x"
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            with trio.move_on_after(1, shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                line.way.set()
+                await socket.aclose()
+    assert [data[0] & 0xF for data in written] == [Opcode.PONG, Opcode.CLOSE]
+
+
 async def test_a_line_that_breaks_is_told(transport: Transport) -> None:
     async with connected(transport) as (socket, peer):
         await peer.say(text(b"last"), text(b"cut")[:1])
@@ -542,7 +572,7 @@ async def test_what_is_no_websocket_ends_it_behind_what_came_before(
 )
 async def test_a_message_beyond_the_limit_ends_it(beyond: bytes, transport: Transport) -> None:
     async with connected(transport, max_message_bytes=10) as (socket, peer):
-        await peer.say(text(b"x" * 10), text(b"y" * 10), beyond, text(b"z"))
+        await peer.say(text(b"x" * 10), text(b"y" * 10), beyond, beyond, text(b"z"))
         received, code = await until_closed(socket)
         assert received.removesuffix(b"x" * 6) == b"x" * 10 + b"y" * 10, "a piece of it may have passed"
         assert code == 1009

@@ -96,7 +96,7 @@ class _WebSocket(Socket):
 
     async def send(self, text: str) -> None:
         async with self._writing:
-            if self._core.state is State.OPEN and not self._cut_short:
+            if self._core.state is State.OPEN:
                 self._core.send_text(text.encode())
                 self._owed += self._core.data_to_send()
                 if await self._pay():

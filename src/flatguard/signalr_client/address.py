@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from flatguard.signalr_client.errors import HubUnreachable
 
 _HEADER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_VISIBLE = re.compile(r"[!-~]+")
 _WEBSOCKET = {"http": "ws", "https": "wss"}
 _HTTP = {"ws": "http", "wss": "https"}
 
@@ -77,8 +78,12 @@ class Address:
 
         Raises HubUnreachable for what is no URL of a server, and where it would take the token out of TLS.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            leads_somewhere = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            leads_somewhere = False
+        if not leads_somewhere or not _VISIBLE.fullmatch(url):
             raise HubUnreachable("the server sent us on to something that is no http URL")
         there = Address(url, token or self.token, self.token_in)
         if self.encrypted and not there.encrypted:

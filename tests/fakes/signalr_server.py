@@ -40,7 +40,7 @@ class Peer:
         await self.accept()
         while not self.heard:
             await self.hear()
-        await self.say(HandshakeAccepted(), *more)
+        await self.write(HandshakeAccepted(), *more)
 
     async def hear(self) -> list[Message]:
         messages = self.core.receive(await self.socket.get_message())
@@ -52,6 +52,10 @@ class Peer:
             await self.hear()
 
     async def say(self, *messages: Message) -> None:
+        await self.write(*messages)
+        await trio.testing.wait_all_tasks_blocked()  # so that it is read by itself, if anybody reads
+
+    async def write(self, *messages: Message) -> None:
         await self.socket.send_message("".join([self.core.send(message) for message in messages]))
 
     async def answer_calls(self, result: object = None) -> None:

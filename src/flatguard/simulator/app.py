@@ -34,7 +34,8 @@ class Gateway:
         self.allowances = Allowances(world.options)
         self.requests: list[dict[str, Any]] = []
         self.clients: list[hubs.Client] = []
-        self._began = trio.current_time()
+        self._began = self._read_at = trio.current_time()
+        self._now = world.start
         self._advanced = timedelta(0)
         self._stirred = trio.Event()
         self._crash: Exception | None = None
@@ -45,13 +46,17 @@ class Gateway:
 
     def now(self) -> datetime:
         """Return the broker's time: the start, and what has passed at its speed or been advanced since."""
-        passed = timedelta(seconds=(trio.current_time() - self._began) * self.speed)
-        return self.world.start + passed + self._advanced
+        moment = trio.current_time()
+        if moment != self._read_at:
+            self._read_at = moment
+            self._now = self.world.start + timedelta(seconds=(moment - self._began) * self.speed) + self._advanced
+        return self._now
 
     def advance(self, distance: timedelta) -> None:
         """Put the broker's clock forward; no trading takes place on the way."""
         self.world.jump(self.now(), distance)
         self._advanced += distance
+        self._now += distance
         self.world.run(self.now())
         self.stir()
 

@@ -55,6 +55,8 @@ class Market:
     low: Decimal = field(init=False)
     volume: int = 0
     seconds: list[Second] = field(factory=list)
+    _exact: Row = field(factory=dict)
+    _figures: Row = field(factory=dict)
     _tape: Tape | None = None
     _newest: Tick | None = None
     _bid: Decimal | None = None
@@ -154,34 +156,43 @@ class Market:
         """Return what a full quote tells, apart from its names and times."""
         change = self.last - self.open
         share = (change / self.open).quantize(Decimal("0.000001"), ROUND_HALF_EVEN) if self.open else Decimal(0)
-        return {
-            "lastPrice": plain(self.last),
-            "bestBid": plain(self.bid),
-            "bestAsk": plain(self.ask),
-            "change": plain(change),
-            "changePercent": plain(share),
-            "open": plain(self.open),
-            "high": plain(self.high),
-            "low": plain(self.low),
+        now: Row = {
+            "lastPrice": self.last,
+            "bestBid": self.bid,
+            "bestAsk": self.ask,
+            "change": change,
+            "changePercent": share,
+            "open": self.open,
+            "high": self.high,
+            "low": self.low,
             "volume": self.volume,
         }
+        # most figures stay as they were, and need not be written anew
+        return {
+            name: self._figures[name] if self._exact.get(name) == figure else self._written(name, figure)
+            for name, figure in now.items()
+        }
 
-    def news(self) -> Row:
-        """Return the figures that differ from those told last, and take them as told."""
+    def _written(self, name: str, figure: Decimal | int) -> Decimal | int:
+        self._exact[name] = figure
+        self._figures[name] = plain(figure) if isinstance(figure, Decimal) else figure
+        return self._figures[name]
+
+    def quotes(self, at: datetime) -> tuple[Row, Row]:
+        """Return a quote of what differs from the one before, taking it as told, and a full one.
+
+        The symbol is the product's, not the contract's.
+        """
         figures = self.figures()
         news = {name: figure for name, figure in figures.items() if self.told.get(name) != figure}
         self.told = figures
-        return news
-
-    def quote(self, figures: Row, at: datetime) -> Row:
-        """Return a quote body that tells ``figures``; the symbol is the product's, not the contract's."""
-        return {
-            "symbol": self.contract.symbol_id,
-            **figures,
+        names = {"symbol": self.contract.symbol_id}
+        times = {
             "lastUpdated": hub_time(at),
             "timestamp": hub_time(at.replace(microsecond=at.microsecond // 1000 * 1000)),
             "contract": self.contract.id,
         }
+        return {**names, **news, **times}, {**names, **figures, **times}
 
     def bars(
         self,

@@ -109,6 +109,7 @@ class World:
         self._agenda_count = 0
         self._steps: dict[str, datetime] = {}
         self._watched: Counter[str] = Counter()
+        self._wanted: Counter[tuple[str, str]] = Counter()
         self._working: dict[str, dict[int, int]] = {}
         self._trail_levels: dict[int, Decimal] = {}
         self._spoken_for: set[int] = set()
@@ -178,16 +179,18 @@ class World:
 
     # --- prices ---
 
-    def watch(self, contract_id: str, now: datetime) -> None:
-        """Begin to watch a contract: it trades while anybody does, and quotes at once."""
+    def watch(self, contract_id: str, now: datetime, event: str = "GatewayQuote") -> None:
+        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once."""
         self.run(now)
         self._watched[contract_id] += 1
+        self._wanted[event, contract_id] += 1
         self._enliven(contract_id, now)
         self._tell_quote(self.markets[contract_id], now)
 
-    def unwatch(self, contract_id: str) -> None:
+    def unwatch(self, contract_id: str, event: str = "GatewayQuote") -> None:
         """Take one ``watch`` back."""
         self._watched[contract_id] -= 1
+        self._wanted[event, contract_id] -= 1
 
     def move_price(self, contract_id: str, price: Decimal, now: datetime) -> None:
         """Trade at ``price`` now, fill what that touches, and hold the price there."""
@@ -239,20 +242,20 @@ class World:
         contract = market.contract
         if self._watched[contract.id]:
             self._tell_quote(market, at)
-            if volume:
+            if volume and self._wanted["GatewayTrade", contract.id]:
                 prints = [market_trade_row(contract, market.last, volume, Side(volume % 2), at)]
                 self.outbox.tell_market("GatewayTrade", contract.id, prints, at)
-            levels = [
-                depth_row(contract, 4, market.bid, volume, at),
-                depth_row(contract, 3, market.ask, volume, at),
-                None,
-            ]
-            self.outbox.tell_market("GatewayDepth", contract.id, levels, at)
+            if self._wanted["GatewayDepth", contract.id]:
+                levels = [
+                    depth_row(contract, 4, market.bid, volume, at),
+                    depth_row(contract, 3, market.ask, volume, at),
+                    None,
+                ]
+                self.outbox.tell_market("GatewayDepth", contract.id, levels, at)
         self._match(market, at)
 
     def _tell_quote(self, market: Market, at: datetime) -> None:
-        news = market.quote(market.news(), at)
-        full = market.quote(market.figures(), at)
+        news, full = market.quotes(at)
         self.outbox.tell_market("GatewayQuote", market.contract.id, news, at, first=full)
 
     def _match(self, market: Market, at: datetime) -> None:

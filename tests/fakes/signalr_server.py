@@ -153,10 +153,11 @@ class Site:
         await trio.lowlevel.checkpoint()
         self.dialled.append(url)
         ours, theirs = trio.testing.memory_stream_pair()
-        self.nursery.start_soon(self._attend, theirs)
+        self.nursery.start_soon(self.attend, theirs)
         return ours
 
-    async def _attend(self, stream: trio.abc.Stream) -> None:
+    async def attend(self, stream: trio.abc.Stream) -> None:
+        """Be the server at the end of ``stream``."""
         first = bytes(await stream.receive_some())
         if first.startswith(b"POST"):
             await self._negotiate(stream, first)

@@ -40,7 +40,7 @@ async def post(url: str, headers: Mapping[str, str], dial: Dial) -> Reply:
     try:
         stream = await dial(parts._replace(scheme=scheme, query="", fragment="").geturl())
     except (OSError, trio.BrokenResourceError) as error:
-        why = str(error) or str(error.__cause__)  # a refused certificate is in the cause
+        why = str(error) or str(error.__cause__ or "the line broke")  # a refused certificate is in the cause
         raise HubUnreachable(f"cannot connect to {parts.hostname}: {why}") from None
     request = h11.Request(
         method="POST",

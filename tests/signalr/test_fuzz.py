@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ def scrawled(draw: st.DrawFn, record: bytes) -> bytes:
 
 messages = bent(st.sampled_from(MESSAGES))
 greetings = bent(st.sampled_from([REQUEST, ACCEPTED, [("error", '"no"')]]))
-records = messages | messages.flatmap(scrawled) | st.sampled_from(MESSAGES).map(write)
+records = messages | messages.flatmap(scrawled) | st.sampled_from(MESSAGES).map(write) | values.map(str.encode)
 ends = st.sampled_from([RS, RS, RS, RS, RS, b"", RS + RS, b" " + RS, b"\n" + RS])
 sessions = st.tuples(
     st.none() | greetings.map(lambda greeting: greeting + RS),
@@ -64,7 +65,7 @@ rooms = st.sampled_from([1 << 20, 60, 200])
 
 
 @given(ends_and_states, sessions, cuts, rooms)
-@settings(max_examples=600)
+@settings(max_examples=400)
 def test_bent_messages_break_no_promise_of_the_core(
     where: tuple[Role, State], data: bytes, places: list[int], room: int
 ) -> None:
@@ -93,6 +94,33 @@ def test_in_whatever_state_only_the_two_errors_leave(role: Role, state: State, d
         assert connection.state is state is State.BROKEN
     if state in (State.LEFT, State.CLOSED):
         assert connection.state is state, "what comes after the end is dropped"
+
+
+# --- Every value in every place ---
+
+EVERYWHERE = [*VALUES, *(f"[{value}]" for value in VALUES)]
+EMPTY = {"{}", '{"":{}}'}
+NAMES_A_TYPE = {"0", "-0", "1", "1.0", "10e-1", "3", "6", "7"}
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("record", [REQUEST, *MESSAGES], ids=lambda record: write(record).decode())
+def test_every_value_in_every_place_of_a_message_breaks_no_promise(record: Fields, role: Role) -> None:
+    state = State.NEW if role is Role.SERVER and record == REQUEST else State.OPEN
+    for at, (name, _) in enumerate(record):
+        for value in EVERYWHERE:
+            octets = write([*record[:at], (name, value), *record[at + 1 :]]) + RS
+            heard = check(role, state, octets, [len(octets) // 2])
+            if name == "type" and heard.messages:
+                assert value in NAMES_A_TYPE
+
+
+@pytest.mark.parametrize(("role", "state"), [(role, state) for role in Role for state in READING[role]])
+def test_every_value_in_place_of_a_message_breaks_no_promise(role: Role, state: State) -> None:
+    for value in EVERYWHERE:
+        octets = value.encode("utf-8", "surrogatepass") + RS
+        heard = check(role, state, octets, [len(octets) // 2])
+        assert (not heard.fault) == (value in EMPTY and (role, state) == (Role.CLIENT, State.GREETING))
 
 
 # --- Work ---

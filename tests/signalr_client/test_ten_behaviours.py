@@ -25,7 +25,7 @@ from flatguard.signalr import (
     StreamItem,
 )
 from flatguard.signalr_client.address import TokenIn
-from flatguard.signalr_client.errors import HubCallUnresolved, HubError, HubLost
+from flatguard.signalr_client.errors import HubCallUnresolved, HubError, HubLost, HubUnreachable
 from flatguard.signalr_client.handlers import Dispatcher
 from flatguard.signalr_client.hub import Hub, open_hub
 from flatguard.signalr_client.reconnect import Link
@@ -501,6 +501,32 @@ async def test_what_is_malformed_ends_the_connection_with_the_one_error_behind_w
         assert type(loss.value) is HubLost
         with pytest.raises(HubLost):
             await hub.invoke("Late")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h.example/a b",
+        "https://h.example/hüb",
+        "https://hüb.example/",
+        "https://h.example/\r\nX: y",
+        "https://h\x00.example/",
+        "https://[::1",
+        "https://h.example:99999/",
+        "https://h.example:seven/",
+        "https://h.example:0/",
+        f"https://{'h' * 64}.example/",
+        "https://h..example/",
+        "https://",
+    ],
+)
+async def test_a_redirect_to_what_cannot_be_dialled_is_an_error_of_the_family(site: Site, url: str) -> None:
+    """Each is one that some layer below would have refused in its own way."""
+    site.answers = [Answered({"url": url})]
+    with pytest.raises(HubUnreachable, match="something that is no http URL"):
+        async with open_hub(URL, token=token, dial=site.dial):
+            pytest.fail("it opened")
+    assert len(site.asked) == 1
 
 
 # --- Absent, null and all that is false are told apart ---

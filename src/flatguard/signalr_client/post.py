@@ -74,7 +74,9 @@ async def _exchange(stream: trio.abc.Stream, request: h11.Request) -> Reply:
                 connection.receive_data(bytes(await stream.receive_some(READ_BYTES)))
             case h11.Response() as response:
                 status = response.status_code
-                cookies = dict(_cookie(value) for name, value in response.headers if name == b"set-cookie")
+                # One that is not ASCII no header of ours can hold, and so nobody can be asked to bring it back.
+                set_ = [value for name, value in response.headers if name == b"set-cookie" and value.isascii()]
+                cookies = dict(map(_cookie, set_))
             case h11.Data(data=data):
                 body += data
                 if len(body) > MAX_BODY_BYTES:
@@ -84,5 +86,5 @@ async def _exchange(stream: trio.abc.Stream, request: h11.Request) -> Reply:
 
 
 def _cookie(header: bytes) -> tuple[str, str]:
-    name, _, value = header.decode("latin-1").partition(";")[0].partition("=")
+    name, _, value = header.decode("ascii").partition(";")[0].partition("=")
     return name.strip(), value.strip()

@@ -36,6 +36,10 @@ class BreakingStream(trio.abc.Stream):
         """Whether whoever opened it has closed it."""
         return self._shut.is_set()
 
+    async def wait_closed(self) -> None:
+        """Wait until whoever opened it has closed it."""
+        await self._shut.wait()
+
     def break_off(self) -> None:
         """Break now. Unless by silence, the far end learns it at once, and so does who reads here."""
         self.broken.set()

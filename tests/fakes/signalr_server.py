@@ -162,7 +162,7 @@ class Site:
         if first.startswith(b"POST"):
             await self._negotiate(stream, first)
         else:
-            await attend(_Rewound(stream, first), self._note_and_behave)
+            await attend(Rewound(stream, first), self._note_and_behave)
 
     async def _note_and_behave(self, peer: Peer) -> None:
         headers = {name.decode(): value.decode() for name, value in peer.request.headers}
@@ -185,7 +185,7 @@ class Site:
         await stream.aclose()
 
 
-class _Rewound(trio.abc.Stream):
+class Rewound(trio.abc.Stream):
     """A stream of which something has been read already."""
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:

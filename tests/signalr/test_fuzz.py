@@ -81,12 +81,15 @@ def test_a_stream_cut_at_every_byte_says_the_same(
     check(*where, octets, range(len(octets)))
 
 
-@given(st.sampled_from(Role), st.sampled_from(list(State)), sessions)
-@settings(max_examples=150)
-def test_in_whatever_state_only_the_two_errors_leave(role: Role, state: State, data: bytes) -> None:
+@given(st.sampled_from(Role), st.sampled_from(list(State)), sessions, st.sampled_from([bytes, str]))
+@settings(max_examples=200)
+def test_in_whatever_state_only_the_two_errors_leave(
+    role: Role, state: State, data: bytes, kind: type[bytes | str]
+) -> None:
+    """Text too, also with halves of surrogate pairs in it."""
     connection = connection_in(role, state)
     try:
-        connection.receive(data)
+        connection.receive(data if kind is bytes else data.decode("utf-8", "surrogateescape"))
         connection.receive_eof()
     except RemoteProtocolError:
         assert connection.state is State.FAULTY
@@ -100,6 +103,7 @@ def test_in_whatever_state_only_the_two_errors_leave(role: Role, state: State, d
 
 EVERYWHERE = [*VALUES, *(f"[{value}]" for value in VALUES)]
 EMPTY = {"{}", '{"":{}}'}
+TOO_LARGE = {"9" * 1_001, "9" * 5_000, "0." + "9" * 999, "1." + "0" * 4_500, "1e6145", "1e999999999", "-1e-999999999"}
 NAMES_A_TYPE = {"0", "-0", "1", "1.0", "10e-1", "3", "6", "7"}
 
 
@@ -113,6 +117,8 @@ def test_every_value_in_every_place_of_a_message_breaks_no_promise(record: Field
             heard = check(role, state, octets, [len(octets) // 2])
             if name == "type" and heard.messages:
                 assert value in NAMES_A_TYPE
+            if value.strip("[]") in TOO_LARGE:
+                assert heard.fault.startswith("a message is not JSON: ")
 
 
 @pytest.mark.parametrize(("role", "state"), [(role, state) for role in Role for state in READING[role]])

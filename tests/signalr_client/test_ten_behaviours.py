@@ -180,12 +180,15 @@ async def test_a_websocket_that_is_alive_does_not_speak_for_the_hub(
     async with open_hub(URL, negotiating=False, dial=serve(behave)) as hub, trio.open_nursery() as nursery:
 
         async def talk() -> None:
-            with pytest.raises(HubLost):
-                while True:
-                    await hub.send("Anyone?")
-                    await trio.sleep(1)
+            while True:
+                await hub.send("Anyone?")
+                await trio.sleep(1)
 
-        nursery.start_soon(talk)
+        async def talk_until_lost() -> None:
+            with pytest.raises(HubLost):
+                await talk()
+
+        nursery.start_soon(talk_until_lost)
         assert "said nothing for 30 s" in (await lost(hub)).reason
         assert trio.current_time() - began_at == 30
 

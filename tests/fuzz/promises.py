@@ -31,7 +31,7 @@ REQUEST = b'{"protocol":"json","version":1}' + RS
 ROOM = 1 << 20
 
 READING = {
-    Role.CLIENT: (State.GREETING, State.OPEN, State.LEAVING),
+    Role.CLIENT: (State.NEW, State.GREETING, State.OPEN, State.LEAVING),
     Role.SERVER: (State.NEW, State.GREETING, State.OPEN, State.LEAVING),
 }
 """The states in which input is read."""

@@ -193,7 +193,11 @@ class Storm:
         while not peer.heard:
             await peer.hear()
         self.reached["a handshake"] += 1
-        await peer.say(HandshakeAccepted(), Invocation("Event", (connection, 0)))
+        if self.random.random() < 0.5:
+            await peer.say(HandshakeAccepted(), Invocation("Event", (connection, 0)))
+        else:
+            await peer.say(HandshakeAccepted())
+            await peer.say(Invocation("Event", (connection, 0)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._check_that_they_were_seen_in_order, peer)
             while True:

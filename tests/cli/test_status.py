@@ -45,7 +45,18 @@ mode = "enforce"
 """
 SECOND = f"[[accounts]]\nid = {TWO}\n"
 
-UP = json.dumps({"user_hub": "up", "market_hub": "up", "rest": "up"})
+HUBS = {
+    "user": {
+        "reconnects": 2,
+        "messages": 1204,
+        "bytes": 300000,
+        "waiting": 3,
+        "heard_at": "2026-03-18T16:59:56Z",
+        "round_trip_ms": 41.5,
+    },
+    "market": {"reconnects": 1, "messages": 0, "bytes": 0, "waiting": 0, "heard_at": None, "round_trip_ms": None},
+}
+UP = json.dumps({"user_hub": "up", "market_hub": "up", "rest": "up", "hubs": HUBS})
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +160,7 @@ def test_a_daemon_that_guards_speaks_for_itself(status: Status, journal: Journal
             "daemon": {"running": True, "since": "2026-03-18T16:00:00Z", "version": "0.1.0"},
             "accounts": [json.loads(standing().body)],
             "link": {"user_hub": "up", "market_hub": "up", "rest": "up"},
+            "hubs": HUBS,
         }
 
 
@@ -161,6 +173,7 @@ def test_where_no_daemon_ever_ran_the_account_is_not_protected(status: Status, t
     assert account["reason"] == "the daemon is not running"
     assert account["balance"] is account["realized_pnl"] is account["protection_since"] is None
     assert set(told["link"].values()) == {"down: the daemon is not running"}
+    assert told["hubs"] == {}
     assert not (tmp_path / "journal.db").exists()
 
 
@@ -340,6 +353,8 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
     assert text.splitlines() == [
         "flatguard 0.1.0 running since Wed 11:00:00 CDT",
         "links: user hub up, market hub up, REST up",
+        "  user hub: 1,204 messages, the last 4 s ago, round trip 41.5 ms, 3 waiting, 2 reconnects",
+        "  market hub: 0 messages, 1 reconnect",
         "",
         "PROTECTED since Wed 11:00:00 CDT  account 25700001 50KTC (by polling; the user hub is down: cut)",
         "  balance 49500.00 USD, realised today -500.00, open unknown",

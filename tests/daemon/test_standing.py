@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve, frozen
 
 from flatguard.daemon.picture import seconds_a_round
-from flatguard.daemon.standing import Standings, Watchman, link_facts
+from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState, Link
 from flatguard.model.events import (
@@ -36,6 +36,8 @@ from flatguard.model.trading import Account, Contract, Order, OrderStatus, Order
 from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.max_contracts import MaxContracts
+from flatguard.signalr_client.hub import HubStatistics
+from flatguard.signalr_client.reconnect import LinkStatistics
 from tests.fakes.entries import ACCOUNT, FIVE_PM, MNQ, NOON, OTHER, at
 
 TWO = RuleBook({"max_contracts": MaxContracts(limit=2)})
@@ -328,8 +330,7 @@ def test_an_amount_with_more_than_cents_keeps_its_digits() -> None:
 
 
 def links(*states: AccountState) -> dict[str, str]:
-    facts: dict[str, str] = json.loads(link_facts(states))
-    return facts
+    return link_facts(states)
 
 
 def test_links_are_up_once_all_accounts_know_them_to_be() -> None:
@@ -339,6 +340,25 @@ def test_links_are_up_once_all_accounts_know_them_to_be() -> None:
         "market_hub": "down: not connected yet",
         "rest": "down: not read yet",
     }
+
+
+def test_the_counters_of_a_hub_tell_the_wall_clock_when_it_was_last_heard() -> None:
+    heard = HubStatistics(
+        7, 900, heard_at=95.5, round_trip_s=0.04149, messages_waiting=2, calls_waiting=0, answers_ignored=0
+    )
+    assert hub_counters(LinkStatistics(3, heard), NOON, current_time=100.0) == {
+        "reconnects": 2,
+        "messages": 7,
+        "bytes": 900,
+        "waiting": 2,
+        "heard_at": (NOON - timedelta(seconds=4.5)).isoformat().replace("+00:00", "Z"),
+        "round_trip_ms": 41.5,
+    }
+
+
+def test_a_link_without_a_connection_counts_nothing_of_the_one_before() -> None:
+    counters = hub_counters(LinkStatistics(0, None), NOON, current_time=100.0)
+    assert (counters["heard_at"], counters["messages"], counters["reconnects"]) == (None, 0, 0)
 
 
 def test_a_reading_that_fails_for_one_account_of_several_shows() -> None:

@@ -81,6 +81,7 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
         },
         "accounts": accounts,
         "link": {name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest")},
+        "hubs": links.get("hubs", {}),
     }
 
 
@@ -146,10 +147,25 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
     out = [
         f"flatguard {daemon['version'] or ''} {running}".replace("  ", " "),
         f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}",
+        *(_hub_line(name, counters, now) for name, counters in status["hubs"].items()),
     ]
     for account in status["accounts"]:
         out += ["", *_account_lines(account, now, zone)]
     return out
+
+
+def _hub_line(name: str, counters: Mapping[str, Any], now: datetime) -> str:
+    said = [f"{counters['messages']:,} messages"]
+    if counters["heard_at"] is not None:
+        age_s = (now - datetime.fromisoformat(counters["heard_at"])).total_seconds()
+        said.append(f"the last {max(0, age_s):.0f} s ago")
+    if counters["round_trip_ms"] is not None:
+        said.append(f"round trip {counters['round_trip_ms']:g} ms")
+    if counters["waiting"]:
+        said.append(f"{counters['waiting']:,} waiting")
+    if counters["reconnects"]:
+        said.append(f"{counters['reconnects']} reconnect{'s' if counters['reconnects'] > 1 else ''}")
+    return f"  {name} hub: {', '.join(said)}"
 
 
 def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list[str]:

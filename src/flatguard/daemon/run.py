@@ -23,7 +23,7 @@ from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.recovery import recover
 from flatguard.daemon.sole_guard import sole_guard
-from flatguard.daemon.standing import Standings, Watchman, link_facts
+from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts
 from flatguard.enforcement.board import Board
 from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.carry_out import Recorder, Told, Withdrawn, carry_out_breaches
@@ -42,6 +42,7 @@ from flatguard.model.ids import AccountId
 from flatguard.rules._book import RuleBook
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
+from flatguard.signalr_client.reconnect import Link
 from flatguard.signalr_client.socket import Dial, dial_tcp
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm
@@ -79,6 +80,7 @@ class Guard:
     allowance: Allowance
     clock: WallClock
     tell: Tell
+    hubs: Mapping[Hub, Link]
     on_entry: list[Callable[[Entry], None]] = field(factory=list)
 
     def note(self, entry: Entry) -> None:
@@ -95,6 +97,11 @@ class Guard:
         """Return where an account stands now."""
         state, failing = self.board.states[account_id], self.pipeline.failing(account_id)
         return self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
+
+    def counters(self) -> dict[str, object]:
+        """Return what was counted on the links to the hubs."""
+        now, current_time = self.clock.now(), trio.current_time()
+        return {str(hub): hub_counters(link.statistics(), now, current_time) for hub, link in self.hubs.items()}
 
 
 async def guard(  # noqa: ASYNC128  it hands task_status on
@@ -181,7 +188,8 @@ async def _guard(
         on_failure=lambda account_id, what: tell(f"account {account_id}: {what}"),
         watch=market_hub.watch,
     )
-    at_work = Guard(board, standings, pipeline, keeper, allowance, clock, tell)
+    hubs = {Hub.USER: user_listener.link, Hub.MARKET: market_listener.link}
+    at_work = Guard(board, standings, pipeline, keeper, allowance, clock, tell, hubs)
 
     def report(event: Event) -> None:
         try:
@@ -318,7 +326,8 @@ async def _stranger_among(accounts: tuple[AccountId, ...], gateway: Gateway) -> 
 async def _keep_reporting(at_work: Guard) -> None:
     """Write down the daemon's pulse, and where every account and the links stand when that changed, for ever."""
     said: dict[AccountId, str] = {}
-    link, pulsed_at = "", -inf
+    link: dict[str, str] = {}
+    pulsed_at = -inf
     while True:
         now = at_work.clock.now()
         for account_id in at_work.board.states:
@@ -329,7 +338,7 @@ async def _keep_reporting(at_work: Guard) -> None:
         was, link = link, link_facts(at_work.board.states.values())
         if link != was or trio.current_time() - pulsed_at >= PULSE_S:
             pulsed_at = trio.current_time()
-            at_work.note(Alive(now, link))
+            at_work.note(Alive(now, json.dumps({**link, "hubs": at_work.counters()})))
         await trio.sleep(REPORT_S)
 
 

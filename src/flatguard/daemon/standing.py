@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,6 +17,7 @@ from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
 from flatguard.rules._book import Answers, RuleBook, RuleFailed
+from flatguard.signalr_client.reconnect import LinkStatistics
 
 OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
@@ -187,12 +187,24 @@ class Standings:
         }
 
 
-def link_facts(states: Iterable[AccountState]) -> str:
-    """Return the state of the links of one login as JSON text: ``up``, or ``down`` and why."""
+def link_facts(states: Iterable[AccountState]) -> dict[str, str]:
+    """Return the state of the links of one login: ``up``, or ``down`` and why."""
     known = tuple(states)
-    return json.dumps(
-        {"user_hub": _link(known, Hub.USER), "market_hub": _link(known, Hub.MARKET), "rest": _rest(known)}
-    )
+    return {"user_hub": _link(known, Hub.USER), "market_hub": _link(known, Hub.MARKET), "rest": _rest(known)}
+
+
+def hub_counters(counted: LinkStatistics, now: datetime, current_time: float) -> dict[str, object]:
+    """Return what was counted on the link to a hub. ``current_time`` is Trio's, which the counters go by."""
+    present = counted.connection
+    heard, round_trip_s = (None, None) if present is None else (present.heard_at, present.round_trip_s)
+    return {
+        "reconnects": counted.reconnects,
+        "messages": 0 if present is None else present.messages_received,
+        "bytes": 0 if present is None else present.bytes_received,
+        "waiting": 0 if present is None else present.messages_waiting,
+        "heard_at": None if heard is None else _time(now - timedelta(seconds=current_time - heard)),
+        "round_trip_ms": None if round_trip_s is None else round(round_trip_s * 1_000, 1),
+    }
 
 
 def _link(states: Iterable[AccountState], hub: Hub) -> str:

@@ -23,7 +23,7 @@ class Run:
     stopped_at: datetime | None
     alive_at: datetime
     version: str
-    link: Mapping[str, str]
+    link: Mapping[str, Any]
 
 
 @frozen

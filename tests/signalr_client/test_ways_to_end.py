@@ -75,6 +75,8 @@ class Story:
     ids: list[str | None] = field(factory=list)
     states: list[LinkState] = field(factory=list)
     over: bool = False
+    discreet: bool = False
+    """Whether whoever serves keeps the loss to itself, and returns as if nothing had been."""
 
     async def token(self) -> str:
         self.tried_at.append(trio.current_time())
@@ -91,7 +93,8 @@ class Story:
         except HubLost as loss:
             self.losses.append(loss)
             self.lost_at.append(trio.current_time())
-            raise
+            if not self.discreet:
+                raise
 
     async def tell(self, *, for_s: float = LONG_S) -> None:
         link = Link(
@@ -142,7 +145,9 @@ def check_each_came_with_a_new_token_and_a_new_id(story: Story) -> None:
     assert len(set(story.tokens)) == len(story.tokens)
 
 
-async def lose(site: Site, ending: Behaviour, *, come_back_always: bool, dial: Dial | None = None) -> Story:
+async def lose(
+    site: Site, ending: Behaviour, *, come_back_always: bool, dial: Dial | None = None, discreet: bool = False
+) -> Story:
     """Have a connection that held end as told; the next one holds for ever."""
 
     async def behave(peer: Peer) -> None:
@@ -150,7 +155,7 @@ async def lose(site: Site, ending: Behaviour, *, come_back_always: bool, dial: D
         await ending(peer)
 
     site.behave = in_turn(behave, stay_for_ever)
-    story = Story(site, come_back_always, dial=dial)
+    story = Story(site, come_back_always, dial=dial, discreet=discreet)
     await story.tell()
     return story
 
@@ -194,6 +199,20 @@ async def test_a_close_without_leave_to_reconnect_is_for_good_except_for_a_guard
         assert story.phases == [Phase.CONNECTED, Phase.CLOSED]
         assert story.states[-1].reason == loss.reason
         assert len(anew.asked) == len(anew.upgrades) == len(story.tokens) == 1
+
+
+@both_kinds
+async def test_a_close_for_good_is_heeded_although_whoever_serves_keeps_it_to_itself(
+    anew: Site, come_back_always: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    """As someone does who reads a stream to its end, and returns; the Close came behind it."""
+    story = await lose(anew, lambda peer: peer.say(Close()), come_back_always=come_back_always, discreet=True)
+    if come_back_always:
+        check_it_came_back_after_a_pause_and_alarmed(story)
+    else:
+        assert story.over
+        assert story.phases == [Phase.CONNECTED, Phase.CLOSED]
+        assert story.states[-1].reason == story.losses[0].reason
 
 
 @both_kinds

@@ -207,6 +207,11 @@ class Hub:
         self._lost = trio.Event()
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection is over; then ``loss`` says why."""
+        return self._loss is not None
+
+    @property
     def loss(self) -> HubLost:
         """Why the connection is over; only once it is."""
         assert self._loss is not None

@@ -168,6 +168,8 @@ class Link:
                 self._become(LinkState(Phase.CONNECTED, trio.current_time(), connection_id=self._hub.connection_id))
                 nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
                 await serve(self._hub)
+                if self._hub.lost:
+                    raise self._hub.loss  # it counts, also where whoever served kept it to themselves
                 nursery.cancel_scope.cancel()
         except* FlatguardError as group:
             error = _first(group)

@@ -1,7 +1,7 @@
 """Feed the SignalR core whatever reaches new code: ``python -m tests.fuzz folder [-max_total_time=seconds]``.
 
 Needs atheris. What was tried and led somewhere is kept in the folder's ``corpus``, and the next run goes on from there.
-What broke a promise is kept as ``crash-...``, and can be given instead of the folder to see it break again.
+What broke a promise is kept as ``crash-...``; ``python -m tests.fuzz.target folder/crash-...`` shows it again.
 
 The fuzzer ends its own process, with or without a finding. So it runs in a second one, whose last words are counted.
 """
@@ -21,7 +21,7 @@ SLOWEST_INPUT_S = 10
 
 
 def main(folder: Path, options: list[str]) -> int:
-    """Fuzz, say how much was tried, and return how many inputs broke a promise: none, or the first."""
+    """Fuzz until the time is up or an input breaks a promise; say how much was tried, and return the exit status."""
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, record in enumerate(RECORDS):
@@ -49,14 +49,14 @@ def main(folder: Path, options: list[str]) -> int:
             told[match[1]] = int(match[2])
     status = fuzzer.wait()
     findings = sorted(set(folder.glob("*-*")) - before)
-    executions, rate = (told.get(f"{name}", 0) for name in ("number_of_executed_units", "average_exec_per_sec"))
+    executions, rate = told.get("number_of_executed_units", 0), told.get("average_exec_per_sec", 0)
     print(f"{executions} executions, {rate} per second, {len(findings)} findings")
     for finding in findings:
         print(f"  {finding}")
     if status == 0 and not findings and executions == 0:
         print("nothing was tried")
         return 1
-    return status or len(findings)
+    return status or min(1, len(findings))
 
 
 def _words() -> list[bytes]:

@@ -198,12 +198,9 @@ def test_a_message_without_end_is_refused_as_soon_as_it_passes_the_limit(
     where: tuple[Role, State], piece: int, room: int, octet: bytes
 ) -> None:
     connection = connection_in(*where, room)
-    fed = [0]
-
-    def feed_for_ever() -> None:
-        while True:
-            fed[0] += piece
-            connection.receive(octet * piece)
-
-    assert fault_of(feed_for_ever) == f"a message is longer than {room} bytes"
-    assert room < fed[0] <= room + piece
+    fed = 0
+    while fed <= room:
+        assert connection.state is where[1]
+        fed += piece
+        fault = fault_of(lambda: connection.receive(octet * piece))
+    assert fault == f"a message is longer than {room} bytes"

@@ -1,7 +1,8 @@
-"""A stream in memory that breaks, by itself after so many bytes or when told to, in each way that lines have."""
+"""A stream in memory that breaks, by itself after so many bytes or when told to, or garbles what is read from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 import trio
@@ -17,13 +18,24 @@ class Break(Enum):
 
 
 class BreakingStream(trio.abc.Stream):
-    """One end of a pair in memory. Breaks once ``readable`` bytes were read or ``writable`` bytes were written."""
+    """One end of a pair in memory. Breaks once ``readable`` bytes were read or ``writable`` bytes were written.
+
+    ``garbled`` says which of the bytes that are read become which other ones.
+    """
 
     def __init__(
-        self, stream: trio.StapledStream, *, how: Break, readable: int | None = None, writable: int | None = None
+        self,
+        stream: trio.StapledStream,
+        *,
+        how: Break,
+        readable: int | None = None,
+        writable: int | None = None,
+        garbled: Mapping[int, int] | None = None,
     ) -> None:
         self._stream = stream
         self._how = how
+        self._garbled = garbled or {}
+        self._read = 0
         self._readable = readable
         self._writable = writable
         self._shut = trio.Event()
@@ -60,8 +72,12 @@ class BreakingStream(trio.abc.Stream):
                 if not self.broken.is_set():
                     if self._readable == 0:
                         self.break_off()
-                    return data
+                    return self._garble(data)
         return await self._read_nothing()
+
+    def _garble(self, data: bytes | bytearray) -> bytes:
+        began, self._read = self._read, self._read + len(data)
+        return bytes(self._garbled.get(place, octet) for place, octet in enumerate(data, began))
 
     async def _read_nothing(self) -> bytes:
         if self._how is Break.SILENCE:
@@ -106,8 +122,12 @@ class BreakingStream(trio.abc.Stream):
 
 
 def breaking_pair(
-    how: Break, *, readable: int | None = None, writable: int | None = None
+    how: Break,
+    *,
+    readable: int | None = None,
+    writable: int | None = None,
+    garbled: Mapping[int, int] | None = None,
 ) -> tuple[BreakingStream, trio.abc.Stream]:
     """Return a stream that breaks, and its far end."""
     ours, theirs = trio.testing.memory_stream_pair()
-    return BreakingStream(ours, how=how, readable=readable, writable=writable), theirs
+    return BreakingStream(ours, how=how, readable=readable, writable=writable, garbled=garbled), theirs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from random import Random
@@ -15,8 +15,8 @@ import trio.testing
 from attrs import define, field
 from trio_websocket import ConnectionClosed
 
-from flatguard.signalr import HandshakeAccepted, Invocation, Ping
-from flatguard.signalr_client.errors import HubLost
+from flatguard.signalr import Close, Completion, HandshakeAccepted, Invocation, Ping
+from flatguard.signalr_client.errors import HubError, HubLost, HubUnreachable
 from flatguard.signalr_client.hub import Hub, open_hub
 from flatguard.signalr_client.reconnect import Link, Phase
 from tests.fakes.breaking_stream import Break, BreakingStream, breaking_pair
@@ -25,6 +25,7 @@ from tests.fakes.signalr_server import Peer, Rewound, Site
 URL = "https://rtc.example.com/hubs/user"
 HOUR_S = 3_600
 BREAKS = 1_000
+GARBLED = 300
 
 
 OURS = ("flatguard.signalr",)
@@ -141,28 +142,36 @@ async def test_a_link_that_is_idle_for_an_hour_is_the_same_connection_and_leaves
 # --- A thousand broken lines ---
 
 
+def line_that_breaks(random: Random) -> tuple[BreakingStream, trio.abc.Stream]:
+    """After a random number of bytes, in one direction, in one of the ways of lines."""
+    after = random.randrange(random.choice([160, 160, 300, 1_500]))
+    how = random.choice(list(Break))
+    if random.random() < 0.5:
+        return breaking_pair(how, readable=after)
+    return breaking_pair(how, writable=after)
+
+
+def line_that_garbles(random: Random) -> tuple[BreakingStream, trio.abc.Stream]:
+    """Some bytes arrive as others."""
+    places = [random.randrange(random.choice([200, 600])) for _ in range(random.randrange(1, 6))]
+    return breaking_pair(Break.RESET, garbled={place: random.randrange(256) for place in places})
+
+
 @define
 class Storm:
-    """A server whose every line breaks, after a random number of bytes either way, in one of the ways of lines.
-
-    On each connection it tells a series of numbered events. The client says which of them it has seen.
-    """
+    """A server on bad lines. On each it tells a series of numbered events, and hears which of them were seen."""
 
     site: Site
     random: Random
+    lay: Callable[[Random], tuple[BreakingStream, trio.abc.Stream]]
     lines: list[BreakingStream] = field(factory=list)
-    ways: Counter[tuple[str, Break]] = field(factory=Counter)
     reached: Counter[str] = field(factory=Counter)
     """How far lines got, other than those for negotiation."""
 
     async def dial(self, url: str) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
-        way = self.random.choice(["readable", "writable"])
-        after = self.random.randrange(self.random.choice([160, 160, 300, 1_500]))
-        how = self.random.choice(list(Break))
-        line, theirs = breaking_pair(how, **{way: after})
+        line, theirs = self.lay(self.random)
         self.lines.append(line)
-        self.ways[way, how] += 1
         self.site.nursery.start_soon(self._attend, line, theirs)
         return line
 
@@ -206,6 +215,13 @@ class Storm:
                 number += batch
                 await trio.sleep(self.random.choice([0, 0.1, 20]))
 
+    async def tell_a_little(self, peer: Peer) -> None:
+        await peer.greet(Invocation("Event", (0,)))
+        for number in range(1, 5):
+            await peer.say(Invocation("Event", (number,)), Completion("1", None))
+            await peer.socket.ping()
+        await peer.say(Close())
+
     async def _check_that_they_were_seen_in_order(self, peer: Peer) -> None:
         expected = 0
         while True:
@@ -226,7 +242,8 @@ class Customer:
     async def serve(self, hub: Hub) -> None:
         self.storm.reached["a hub"] += 1
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_in_vain, hub)
+            nursery.start_soon(self._iterate_in_vain, hub)
+            nursery.start_soon(self._call_in_vain, hub)
             await self._take(hub)
 
     async def _take(self, hub: Hub) -> None:
@@ -245,19 +262,33 @@ class Customer:
                 self.most_of_one_connection = max(self.most_of_one_connection, expected)
                 await hub.send("Seen", expected - 1)
 
-    async def _ask_in_vain(self, hub: Hub) -> None:
+    async def _iterate_in_vain(self, hub: Hub) -> None:
         async with hub.stream("Nothing") as stream:
             with pytest.raises(HubLost):
                 await anext(stream)
+
+    async def _call_in_vain(self, hub: Hub) -> None:
         with pytest.raises(HubLost):
             await hub.invoke("Nothing")
+
+
+@asynccontextmanager
+async def only_the_family() -> AsyncIterator[None]:
+    """Check that nothing leaves the block but the errors that a caller was told of, and a cancel."""
+    try:
+        yield
+    except BaseException as error:
+        _, strangers = BaseExceptionGroup("what left", [error]).split((HubError, trio.Cancelled))
+        if strangers is not None:
+            raise AssertionError("an error of another family") from strangers
+        raise
 
 
 async def test_a_thousand_broken_lines_cost_no_event_and_no_order_and_leave_nothing_behind(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with nothing_left_over(), trio.open_nursery() as nursery:
-        storm = Storm(Site(nursery), Random(7))
+        storm = Storm(Site(nursery), Random(7), line_that_breaks)
         storm.site.behave = storm.tell
         customer = Customer(storm)
         over = trio.Event()
@@ -273,14 +304,39 @@ async def test_a_thousand_broken_lines_cost_no_event_and_no_order_and_leave_noth
                 await trio.sleep_forever()
             return await storm.dial(url)
 
-        link = Link(lambda: open_hub(URL, negotiating=storm.random.random() < 0.2, dial=dial), Random(1))
+        @asynccontextmanager
+        async def open_one() -> AsyncIterator[Hub]:
+            negotiating = storm.random.random() < 0.2
+            async with only_the_family(), open_hub(URL, negotiating=negotiating, dial=dial) as hub:
+                yield hub
+
+        link = Link(open_one, Random(1))
         nursery.start_soon(link.keep, customer.serve)
         await over.wait()
         nursery.cancel_scope.cancel()
         del link
     assert all(line.closed for line in storm.lines)
-    assert len(storm.ways) == 6, "each direction in each way"
     stages = ["a request", "a handshake", "a hub", "an event"]
     assert storm.reached[stages[0]] < BREAKS
     assert all(storm.reached[less] > storm.reached[more] > 0 for less, more in pairwise(stages)), "at every stage"
     assert customer.most_of_one_connection > 10
+
+
+async def test_lines_that_garble_what_they_carry_end_in_an_error_of_the_family_and_leave_nothing_behind(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """In the negotiation, the upgrade, a frame's header or a record: whatever is read is somebody's fault, and told."""
+    ends = Counter[type[BaseException]]()
+    async with nothing_left_over(), trio.open_nursery() as nursery:
+        storm = Storm(Site(nursery), Random(7), line_that_garbles)
+        storm.site.behave = storm.tell_a_little
+        for number in range(GARBLED):
+            with pytest.raises(HubError) as ended, trio.fail_after(100):
+                async with open_hub(URL, negotiating=number % 3 == 0, dial=storm.dial) as hub:
+                    await receive_for_ever(hub)
+            ends[type(ended.value)] += 1
+            assert all(line.closed for line in storm.lines)
+        del hub, ended
+        nursery.cancel_scope.cancel()
+    assert ends[HubLost] > 20
+    assert ends[HubUnreachable] > 20

@@ -615,6 +615,10 @@ async def test_handlers_run_in_order_and_hold_up_nothing_else_and_fail_alone(
         nursery.cancel_scope.cancel()
 
 
+MANY = 120
+"""Of the slow ones, more than are answered at once."""
+
+
 @define
 class Answers:
     """Handlers of every temper."""
@@ -651,23 +655,26 @@ async def test_every_question_gets_exactly_one_answer_and_what_is_no_question_ge
     answers = {name: getattr(handlers, name) for name in targets[:-1]}
     async with open_hub(URL, negotiating=False, dial=serve(line), answers=answers) as hub:
         await line.up.wait()
-        questions = [Invocation(targets[n % 7], (n,), f"q{n}") for n in range(7 * 40)]
+        questions = [Invocation(targets[n % 7], (n,), f"q{n}") for n in range(7 * MANY)]
         for question in questions:
             await line.peer.say(question, Invocation("Tell", (question.invocation_id,)))
         with trio.move_on_after(25):
             await take(hub, 1_000_000)
         said = [message for _, message in line.peer.heard if isinstance(message, Completion)]
-        assert sorted(answer.invocation_id for answer in said) == sorted(f"q{n}" for n in range(7 * 40))
+        assert sorted(answer.invocation_id for answer in said) == sorted(f"q{n}" for n in range(7 * MANY))
         for answer in said:
             number = int(answer.invocation_id[1:])
             match targets[number % 7]:
+                case _ if answer.error == "Client is busy.":
+                    continue
                 case "value" | "slow":
                     assert answer == Completion(answer.invocation_id, number)
                 case "none":
                     assert answer == Completion(answer.invocation_id, None)
                 case _:
                     assert answer.error
-        assert handlers.slowly == [number for number in range(7 * 40) if targets[number % 7] == "slow"]
+        assert 50 < len(handlers.slowly) < MANY, "there is a limit, and who is beyond it is told"
+        assert handlers.slowly == sorted(handlers.slowly)
 
 
 # --- The token goes where it belongs, and nowhere else ---

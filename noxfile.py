@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
 TEST = PROJECT["dependency-groups"]["test"]
 LINT = PROJECT["dependency-groups"]["lint"]
+INTEROP = PROJECT["dependency-groups"]["interop"]
 
 nox.needs_version = ">=2025.10"
 nox.options.default_venv_backend = "virtualenv"
@@ -80,6 +82,20 @@ def coverage(session: nox.Session) -> None:
     rooms = ("model/*", "ledger/*", "rules/*", "signalr/*", "enforcement/[np]*")
     pure = ",".join(f"*/flatguard/{room}" for room in rooms)
     session.run("coverage", "report", "-i", "--fail-under=100", f"--include={pure}")
+
+
+@nox.session(python=FIRST)
+def interop(session: nox.Session) -> None:
+    """Other people's SignalR clients against the gateway's double; one of them needs Node."""
+    if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
+        session.error(f"{' and '.join(missing)} not found: install Node 18 or later, which the official client runs on")
+    session.install("-e", ".", *TEST, *INTEROP)
+    folder = Path(session.create_tmp()).resolve()  # so that no node_modules appears in the tree
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(Path("tests", "interop", name), folder)
+    session.run("npm", "ci", "--prefix", str(folder), "--no-audit", "--no-fund", external=True)
+    arguments = session.posargs or ["tests/interop", "-n", "2"]
+    session.run("pytest", "-m", "interop", *arguments, env={"NODE_PATH": str(folder / "node_modules")})
 
 
 @nox.session(python=FIRST)

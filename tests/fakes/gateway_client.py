@@ -165,11 +165,13 @@ async def open_hub(
     token: str,
     hub: str = "user",
     *,
-    handshake: str = HANDSHAKE,
+    id: str = "",  # noqa: A002 - the parameter's own name
+    handshake: str | None = HANDSHAKE,
     headers: list[tuple[str, str]] | None = None,
 ) -> AsyncIterator[Hub]:
-    """Connect to a hub and shake hands; with an unusual handshake, do not wait for the answer."""
-    path = f"/hubs/{hub}" + (f"?access_token={token}" if token else "")
+    """Connect to a hub and shake hands; with an unusual handshake, or with none, do not wait for the answer."""
+    query = {"id": id, "access_token": token}
+    path = f"/hubs/{hub}?" + "&".join(f"{name}={value}" for name, value in query.items() if value)
     async with trio.open_nursery() as nursery:
         socket = await wrap_client_stream(
             nursery,
@@ -180,7 +182,8 @@ async def open_hub(
             extra_headers=[(k.encode(), v.encode()) for k, v in headers or ()],
         )
         client = Hub(socket)
-        await socket.send_message(handshake + SEPARATOR)
+        if handshake is not None:
+            await socket.send_message(handshake + SEPARATOR)
         nursery.start_soon(client.read)
         if handshake == HANDSHAKE:
             assert await client.wait_for(lambda _: True) == {}

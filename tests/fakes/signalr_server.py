@@ -179,7 +179,13 @@ class Site:
         self.asked.append(Asked(request.target.decode(), headers))
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
         body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-        response = h11.Response(status_code=answer.status, headers=[("Transfer-Encoding", "chunked"), *answer.headers])
+        response = h11.Response(
+            status_code=answer.status,
+            headers=[
+                ("Transfer-Encoding", "chunked"),
+                *((name, value.encode("latin-1")) for name, value in answer.headers),
+            ],
+        )
         for event in (response, h11.Data(data=body.encode()), h11.EndOfMessage()):
             await stream.send_all(server.send(event) or b"")
         await stream.aclose()

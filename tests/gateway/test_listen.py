@@ -337,6 +337,7 @@ async def test_a_hub_that_held_for_long_is_back_at_once_unless_it_sent_us_away(
         assert ear.times(LinkUp)[1] - ear.times(LinkDown)[0] == pytest.approx(pause_s, abs=0.5)
         assert all(event.hub is hub for event in ear.of(LinkUp, LinkDown))
         assert ear.reasons()[0]
+        assert ear.reasons()[0].endswith("will most likely happen again") == (name == "logout_hub")
         assert listening.listener.link.state.phase is Phase.CONNECTED
 
 

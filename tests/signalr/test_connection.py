@@ -172,6 +172,13 @@ def test_a_client_need_not_wait_for_the_answer_to_its_handshake() -> None:
     assert server.state is State.OPEN
 
 
+def test_a_server_that_waits_in_vain_to_be_greeted_may_say_so() -> None:
+    server = Connection(Role.SERVER)
+    assert server.receive(REQUEST[:10]) == []
+    assert server.send(HandshakeRefused("Handshake was canceled.")) == '{"error":"Handshake was canceled."}' + RS
+    assert server.state is State.CLOSED
+
+
 def test_a_client_that_greets_and_leaves_in_one_breath_can_be_answered() -> None:
     server = Connection(Role.SERVER)
     assert server.receive(REQUEST + CLOSE) == [HandshakeRequest(), Close()]

@@ -20,9 +20,11 @@ from flatguard.signalr import (
     StreamItem,
 )
 from flatguard.signalr_client import hub as hub_module
+from flatguard.signalr_client.answers import ANSWERS_AT_ONCE
 from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost
-from flatguard.signalr_client.hub import Hub, Stream
+from flatguard.signalr_client.hub import Hub
 from flatguard.signalr_client.hub import open_hub as open_hub_by_default
+from flatguard.signalr_client.stream import Stream
 from tests.fakes.signalr_server import Behaviour, Line, Peer, Serve
 
 URL = "https://rtc.example.com/hubs/user"
@@ -451,15 +453,15 @@ async def test_a_server_that_asks_too_much_is_told_that_we_are_busy(
 ) -> None:
     line = Line()
     async with open_hub(URL, dial=serve(line), answers={"Ask": trio.sleep_forever}):
-        answers = await asked(line, *(Invocation("Ask", (), f"q{n}") for n in range(hub_module.ANSWERS_AT_ONCE + 1)))
+        answers = await asked(line, *(Invocation("Ask", (), f"q{n}") for n in range(ANSWERS_AT_ONCE + 1)))
         assert answers == {"q100": Completion("q100", error="Client is busy.")}
 
 
 async def test_a_server_may_ask_again_what_we_had_no_time_for(serve: Serve) -> None:
     line = Line()
     async with open_hub(URL, dial=serve(line), answers={"Ask": give}):
-        for first in (0, hub_module.ANSWERS_AT_ONCE):
-            ids = [f"q{first + n}" for n in range(hub_module.ANSWERS_AT_ONCE)]
+        for first in (0, ANSWERS_AT_ONCE):
+            ids = [f"q{first + n}" for n in range(ANSWERS_AT_ONCE)]
             answers = await asked(line, *(Invocation("Ask", (1,), id_) for id_ in ids))
             assert {answers[id_].error for id_ in ids} == {None}
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import traceback
+from contextlib import suppress
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flatguard.signalr import Invocation
 from flatguard.signalr_client.address import TokenIn
@@ -170,6 +173,9 @@ async def test_a_refusal_in_words_is_told_with_them(site: Site) -> None:
         ({"url": "https://h.example/hub", "accessToken": 7}, "no accessToken"),
         ({"url": "ftp://h.example/hub"}, "no http URL"),
         ({"url": "/hub"}, "no http URL"),
+        ({"url": "https://[h/hub"}, "no http URL"),
+        ({"url": "https://h:99999/hub"}, "no http URL"),
+        ({"url": "https://hé.example/hub"}, "no http URL"),
         ("x" * (1024 * 1024 + 1), "too long"),
     ],
 )
@@ -217,6 +223,25 @@ async def test_the_next_attempt_begins_at_the_first_address_with_the_first_token
     await connect(site)
     assert site.asked[2].target == "/hubs/user/negotiate?negotiateVersion=1"
     assert site.asked[2].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+async def test_a_cookie_that_no_header_can_hold_is_left_out(site: Site) -> None:
+    site.answers = [Answered(ACCEPTED, headers=(("Set-Cookie", "a=é"), ("Set-Cookie", "b=1")))]
+    await connect(site)
+    assert site.upgrades[0][1]["cookie"] == "b=1"
+
+
+@given(url=st.one_of(st.text(max_size=40), st.from_regex(r"https://[\x20-\x7e]{0,30}", fullmatch=True)))
+@settings(max_examples=300, deadline=None)
+def test_wherever_a_server_sends_us_only_the_errors_of_the_family_come_of_it(url: str) -> None:
+    async def go() -> None:
+        async with trio.open_nursery() as nursery:
+            site = Site(nursery, [Answered({"url": url}), Answered(ACCEPTED)])
+            with suppress(HubError), trio.fail_after(5):
+                await connect(site)
+            nursery.cancel_scope.cancel()
+
+    trio.run(go, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 async def test_cookies_go_to_no_other_host(site: Site) -> None:

@@ -533,8 +533,8 @@ async def test_a_redirect_to_what_cannot_be_dialled_is_an_error_of_the_family(si
 
 
 async def test_a_cookie_that_no_header_of_ours_can_hold_is_not_brought_back(site: Site) -> None:
-    cookies = tuple(("Set-Cookie", cookie) for cookie in (b"name=Jos\xe9", b"\xff=1", b"affinity=7; Path=/"))
-    site.answers = [Answered({"url": URL}, headers=cookies), Answered(ACCEPTED, headers=cookies[:1])]  # type: ignore[arg-type]
+    cookies = tuple(("Set-Cookie", cookie) for cookie in ("name=José", "é=1", "affinity=7; Path=/"))
+    site.answers = [Answered({"url": URL}, headers=cookies), Answered(ACCEPTED, headers=cookies[:1])]
     async with open_hub(URL, dial=site.dial):
         pass
     assert site.asked[1].headers["cookie"] == "affinity=7"

@@ -168,6 +168,21 @@ async def test_refuse_hub(calm: System, autojump_clock: object) -> None:
         pass
 
 
+async def test_refuse_negotiation(calm: System, autojump_clock: object) -> None:
+    await fault(calm, "refuse_negotiation", target="user", count=1)
+    refused = await calm.rest.send("/hubs/user/negotiate?negotiateVersion=1")
+    assert (refused.status_code, refused.json()) == (200, {"error": "This hub does not negotiate at the moment."})
+    assert "error" not in (await calm.rest.send("/hubs/user/negotiate?negotiateVersion=1")).json()
+
+
+async def test_redirect_negotiation(calm: System, autojump_clock: object) -> None:
+    await fault(calm, "redirect_negotiation", target="market", count=1)
+    assert "connectionId" in (await calm.rest.send("/hubs/user/negotiate")).json()
+    answer = (await calm.rest.send("/hubs/market/negotiate")).json()
+    assert answer == {"url": "http://gateway/hubs/market", "accessToken": answer["accessToken"]}
+    assert "connectionId" in (await calm.rest.send("/hubs/market/negotiate")).json()
+
+
 # --- on REST ---
 
 

@@ -31,16 +31,6 @@ async def test_the_token_may_come_in_the_authorization_header(calm: System, auto
         assert (await hub.invoke("SubscribeOrders", COMBINE))["result"] is None
 
 
-async def test_negotiate_offers_websockets_to_those_with_a_token(calm: System, autojump_clock: object) -> None:
-    response = await calm.rest.send("/hubs/user/negotiate?negotiateVersion=1")
-    answer = response.json()
-    assert answer["negotiateVersion"] == 1
-    assert {"connectionId", "connectionToken"} < set(answer)
-    assert answer["availableTransports"] == [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}]
-    calm.rest.token = ""
-    assert (await calm.rest.send("/hubs/user/negotiate")).status_code == 401
-
-
 async def test_calls_complete_with_a_null_result(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token) as hub:
         await hub.invoke("SubscribeOrders", COMBINE)
@@ -71,8 +61,26 @@ async def test_a_bad_call_fails_with_a_text_that_explains_nothing(
 
 async def test_a_method_of_the_other_hub_is_unknown(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token) as hub:
-        for name in ("SubscribeContractQuotes", "subscribeorders", "Orders"):
+        for name in ("SubscribeContractQuotes", "Orders", "unsubscribe"):
             assert (await hub.invoke(name, MNQ))["error"] == f"Unknown hub method '{name}'"
+
+
+async def test_the_case_of_a_method_does_not_count(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        assert (await hub.invoke("subscribeORDERS", COMBINE))["result"] is None
+        error = (await hub.invoke("UNSUBSCRIBEorders"))["error"]
+        assert error == "Failed to invoke 'UNSUBSCRIBEorders' due to an error on the server.", "named as it was called"
+        (client,) = (await calm.rest.truth())["clients"]
+        assert client["subscriptions"] == [{"event": "GatewayUserOrder", "target": COMBINE}]
+
+
+async def test_a_method_is_not_a_stream(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        await hub.say({"type": 4, "invocationId": "1", "target": "SubscribeAccounts", "arguments": []})
+        completion = await hub.wait_for(lambda message: message.get("type") == 3)
+        assert completion["error"] == (
+            "The client attempted to invoke the non-streaming 'SubscribeAccounts' method with a streaming invocation."
+        )
 
 
 async def test_a_call_without_an_id_is_carried_out_and_never_answered(calm: System, autojump_clock: object) -> None:
@@ -230,6 +238,38 @@ async def test_a_client_that_has_pinged_and_falls_silent_is_closed_after_30_seco
         assert not quiet.closed, "one that never pinged is not watched"
 
 
+async def test_a_piece_of_a_message_is_no_sign_of_life(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        began = trio.current_time()
+        await hub.say({"type": 6})
+        await trio.sleep(20)
+        await hub.socket.send_message('{"type":')
+        await hub.wait_closed()
+        assert trio.current_time() - began == pytest.approx(30)
+
+
+def call_of(size: int) -> str:
+    """A call without an id that takes so many bytes, its separator included."""
+    record = json.dumps({"type": 1, "target": "", "arguments": []})
+    return record.replace('""', '"' + "x" * (size - len(record) - 1) + '"') + "\x1e"
+
+
+async def test_a_message_over_32_kib_ends_the_connection_which_may_come_back(
+    calm: System, autojump_clock: object
+) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        await hub.socket.send_message(call_of(32_768) * 3)
+        await trio.sleep(1)
+        assert not hub.closed, "the limit is one message's, not one frame's"
+        await hub.socket.send_message(call_of(32_769))
+        await hub.wait_closed()
+        assert hub.heard[-1][1] == {
+            "type": 7,
+            "error": "Connection closed with an error.",
+            "allowReconnect": True,
+        }
+
+
 async def test_what_cannot_be_understood_ends_the_connection(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token) as hub:
         await hub.socket.send_message('{"type":1}\x1e')
@@ -256,10 +296,90 @@ async def test_a_close_of_the_client_is_answered_by_close(calm: System, autojump
         assert hub.heard[-1][1] == {"type": 7}
 
 
+async def test_the_log_of_requests_says_why_each_connection_ended(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        assert "ended" not in calm.gateway.requests[-1]["outcome"], "it is open"
+        await hub.say({"type": 7})
+        await hub.wait_closed()
+    async with open_hub(calm.dial, calm.rest.token) as hub:
+        await hub.socket.aclose()
+    for fault in ("cut_hub", "close_hub", "logout_hub"):
+        async with open_hub(calm.dial, calm.rest.token) as hub:
+            await calm.rest.sim("faults", name=fault)
+            await hub.wait_closed()
+    for said in ({"type": 6}, {"type": 1}):
+        async with open_hub(calm.dial, calm.rest.token) as hub:
+            await hub.say(said)
+            await hub.wait_closed()
+    for handshake in ('{"protocol":"json","version":3}', '{"protocol":"json","version":0}'):
+        async with open_hub(calm.dial, calm.rest.token, handshake=handshake) as hub:
+            await hub.wait_closed()
+    await trio.sleep(1)
+    assert [e["outcome"] for e in calm.gateway.requests if e["path"] == "/hubs/user"] == [
+        {"status": 101, "ended": ended}
+        for ended in (
+            "the client said Close",
+            "the client was gone",
+            "cut_hub",
+            "close_hub",
+            "logout_hub",
+            "the client fell silent",
+            "the client could not be understood",
+            "the handshake failed",
+            "the handshake failed",
+        )
+    ]
+
+
 async def test_another_protocol_is_refused_with_a_text(calm: System, autojump_clock: object) -> None:
     async with open_hub(calm.dial, calm.rest.token, handshake='{"protocol":"messagepack","version":1}') as hub:
         await hub.wait_closed()
         assert hub.heard[-1][1] == {"error": "The protocol 'messagepack' is not supported."}
+
+
+async def test_what_comes_behind_the_handshake_in_the_same_bytes_is_answered(
+    calm: System, autojump_clock: object
+) -> None:
+    call = {"type": 1, "invocationId": "9", "target": "SubscribeAccounts", "arguments": []}
+    handshake = '{"protocol":"json","version":1}\x1e' + json.dumps(call)
+    async with open_hub(calm.dial, calm.rest.token, handshake=handshake) as hub:
+        await hub.wait_for(lambda message: message.get("type") == 3)
+        assert hub.records == ["{}", '{"type":3,"invocationId":"9","result":null}']
+
+
+async def test_a_client_that_could_resume_connections_is_welcome(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token, handshake='{"protocol":"json","version":2}') as hub:
+        assert (await hub.invoke("SubscribeAccounts"))["result"] is None
+        assert hub.records[0] == "{}"
+
+
+async def test_a_version_yet_to_come_is_refused_with_a_text(calm: System, autojump_clock: object) -> None:
+    async with open_hub(calm.dial, calm.rest.token, handshake='{"protocol":"json","version":3}') as hub:
+        await hub.wait_closed()
+        assert hub.heard[-1][1] == {"error": "The server does not support version 3 of the 'json' protocol."}
+
+
+async def test_a_handshake_that_cannot_be_understood_is_refused_with_a_text(
+    calm: System, autojump_clock: object
+) -> None:
+    async with open_hub(calm.dial, calm.rest.token, handshake='{"type":6}') as hub:
+        await hub.wait_closed()
+        assert [message for _, message in hub.heard] == [
+            {"error": "An unexpected error occurred during connection handshake."}
+        ]
+
+
+@pytest.mark.parametrize("said", ["", '{"protocol":'])
+async def test_a_handshake_that_does_not_come_is_given_up_after_15_seconds(
+    calm: System, autojump_clock: object, said: str
+) -> None:
+    began = trio.current_time()
+    async with open_hub(calm.dial, calm.rest.token, handshake=None) as hub:
+        await trio.sleep(5)
+        await hub.socket.send_message(said)
+        await hub.wait_closed()
+        assert trio.current_time() - began == pytest.approx(15)
+        assert [message for _, message in hub.heard] == [{"error": "Handshake was canceled."}]
 
 
 async def test_another_version_is_hung_up_on_after_two_seconds_without_a_word(
@@ -292,6 +412,7 @@ async def test_another_login_hears_nothing_of_our_accounts(autojump_clock: objec
     async with running(world) as system, open_hub(system.dial, system.rest.token) as hub:
         await hub.invoke("SubscribeAccounts")
         assert "error" in await hub.invoke("SubscribeOrders", 2)
+        assert "error" in await hub.invoke("SubscribeOrders", True), "which Python takes for 1"
         await system.rest.sim("account", accountId=2, balance=10)
         await system.rest.sim("account", accountId=1, balance=11)
         await trio.sleep(1)

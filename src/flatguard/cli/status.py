@@ -155,7 +155,7 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
 
 
 def _hub_line(name: str, counters: Mapping[str, Any], now: datetime) -> str:
-    said = [f"{counters['messages']:,} messages"]
+    said = [f"{counters['messages']:,} message{'s' if counters['messages'] != 1 else ''}"]
     if counters["heard_at"] is not None:
         age_s = (now - datetime.fromisoformat(counters["heard_at"])).total_seconds()
         said.append(f"the last {max(0, age_s):.0f} s ago")

@@ -42,7 +42,7 @@ from flatguard.model.ids import AccountId
 from flatguard.rules._book import RuleBook
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
-from flatguard.signalr_client.reconnect import Link
+from flatguard.signalr_client import Link
 from flatguard.signalr_client.socket import Dial, dial_tcp
 
 FEED_BATCHES = 1_000  # a few seconds of the busiest market; full, the hubs' readers wait, and half full is an alarm

@@ -17,7 +17,7 @@ from flatguard.model.ids import AccountId
 from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
 from flatguard.rules._book import Answers, RuleBook, RuleFailed
-from flatguard.signalr_client.reconnect import LinkStatistics
+from flatguard.signalr_client import LinkStatistics
 
 OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 

@@ -21,11 +21,9 @@ from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
-from flatguard.signalr_client.address import TokenIn
-from flatguard.signalr_client.errors import HubCallFailed, HubLost, HubRefused
-from flatguard.signalr_client.hub import Hub as HubConnection
-from flatguard.signalr_client.hub import open_hub
-from flatguard.signalr_client.reconnect import Link, Phase, Serve
+from flatguard.signalr_client import Hub as HubConnection
+from flatguard.signalr_client import HubCallFailed, HubLost, HubRefused, Link, Phase, TokenIn, open_hub
+from flatguard.signalr_client.reconnect import Serve
 from flatguard.signalr_client.socket import Dial
 
 SUBSCRIBE_S = 10.0
@@ -81,7 +79,8 @@ class Listener:
     async def _tell_losses(self) -> None:
         async for state in self.link.changes:
             if state.phase is not Phase.CONNECTED:
-                await self.send((LinkDown(self.clock.now(), self.hub, state.reason),))
+                warning = "; this will most likely happen again" if state.alarming else ""
+                await self.send((LinkDown(self.clock.now(), self.hub, state.reason + warning),))
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[HubConnection]:

@@ -108,7 +108,11 @@ TRANSITIONS: dict[Role, Table] = {
         State.BROKEN: {},
     },
     Role.SERVER: {
-        State.NEW: {(By.THEM, HandshakeRequest): State.GREETING},
+        State.NEW: {
+            (By.THEM, HandshakeRequest): State.GREETING,
+            # Nobody waits for ever to be asked.
+            (By.US, HandshakeRefused): State.CLOSED,
+        },
         State.GREETING: {
             (By.US, HandshakeAccepted): State.OPEN,
             (By.US, HandshakeRefused): State.CLOSED,

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 from flatguard.signalr_client.errors import HubUnreachable
 
 _HEADER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_WRITABLE = re.compile(r"[!-~]+")
+_VISIBLE = re.compile(r"[!-~]+")
 _WEBSOCKET = {"http": "ws", "https": "wss"}
 _HTTP = {"ws": "http", "wss": "https"}
 
@@ -78,9 +78,14 @@ class Address:
 
         Raises HubUnreachable for what is no URL of a server, and where it would take the token out of TLS.
         """
-        if not _can_be_dialled(url):
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").encode("idna")  # as whoever dials will do, who would not blame the server
+            leads_somewhere = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
+        except ValueError:
+            leads_somewhere = False
+        if not leads_somewhere or not _VISIBLE.fullmatch(url):
             raise HubUnreachable("the server sent us on to something that is no http URL")
-        parts = urlsplit(url)
         there = Address(url, token or self.token, self.token_in)
         if self.encrypted and not there.encrypted:
             raise HubUnreachable("the server sent us on to a line without TLS")
@@ -89,16 +94,6 @@ class Address:
 
     def _in_query(self) -> str | None:
         return _parameter("access_token", self.token) if TokenIn.QUERY in self.token_in else None
-
-
-def _can_be_dialled(url: str) -> bool:
-    """Whether it is an http URL that everything here can work with. Our own were checked; this one is the server's."""
-    try:
-        parts = urlsplit(url)
-        host, port = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:
-        return False
-    return bool(_WRITABLE.fullmatch(url)) and parts.scheme in _WEBSOCKET and bool(host) and port != 0
 
 
 def _parameter(name: str, value: str | None) -> str | None:

@@ -16,11 +16,9 @@ again, and read the picture again.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from itertools import count
 
 import trio
@@ -35,7 +33,6 @@ from flatguard.signalr import (
     HandshakeRefused,
     HandshakeRequest,
     Invocation,
-    LocalProtocolError,
     Message,
     Ping,
     RemoteProtocolError,
@@ -44,10 +41,10 @@ from flatguard.signalr import (
     StreamInvocation,
     StreamItem,
 )
-from flatguard.signalr.framing import write_json
 from flatguard.signalr_client.address import Address, TokenIn
+from flatguard.signalr_client.answers import Answers
 from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost, HubRefused, HubUnreachable
-from flatguard.signalr_client.handlers import ByTarget, Handler
+from flatguard.signalr_client.handlers import Handler
 from flatguard.signalr_client.negotiate import Negotiated, negotiate
 from flatguard.signalr_client.socket import (
     Dial,
@@ -59,18 +56,12 @@ from flatguard.signalr_client.socket import (
     open_helpers,
     open_socket,
 )
+from flatguard.signalr_client.stream import Stream
 
 HELD = 10_000
 """Messages that may wait to be taken: minutes of a busy market. A consumer further behind does not lag but hang."""
 
 HELD_AT_MOST = 100_000
-
-ANSWERS_AT_ONCE = 100
-"""Answers under way at once; a server that asks for more is told that we are busy."""
-
-NO_RESULT = "Client didn't provide a result."
-BAD_ARGUMENTS = "Client failed to parse argument(s)."
-BUSY = "Client is busy."
 
 _WILL_RECUR = {1002, 1007, 1009}  # one side broke the WebSocket protocol, or a message was too long
 
@@ -125,57 +116,6 @@ class _Call:
     sent_at: float = math.nan
 
 
-class Stream:
-    """The items of one streaming call, in order: iterate over it. They wait here until they are taken."""
-
-    def __init__(self, hub: Hub, target: str) -> None:
-        self._hub = hub
-        self._target = target
-        self._items_in, self._items_out = trio.open_memory_channel[object](math.inf)
-        self.waiting = 0
-        self.answer: Completion | None = None
-        self.sent_at = math.nan
-
-    def __aiter__(self) -> Stream:
-        return self
-
-    async def __anext__(self) -> object:
-        """Return the next item, always by way of a checkpoint. If cancelled, none is lost.
-
-        After the last, raises HubCallFailed where the server ended the stream with an error, HubCallUnresolved where
-        the connection was lost first.
-        """
-        try:
-            item = await self._items_out.receive()
-        except trio.EndOfChannel:
-            pass
-        else:
-            self._take(1)
-            return item
-        if self.answer is None:
-            raise HubCallUnresolved(self._target, self._hub.loss)
-        if self.answer.error is not None:
-            raise HubCallFailed(self._target, self.answer.error)
-        raise StopAsyncIteration
-
-    def put(self, item: object) -> None:
-        """Hold an item until it is taken."""
-        self._items_in.send_nowait(item)
-        self.waiting += 1
-
-    def end(self) -> None:
-        """Take note that no more items come."""
-        self._items_in.close()
-
-    def drop(self) -> None:
-        """Forget what nobody took."""
-        self._take(self.waiting)
-
-    def _take(self, items: int) -> None:
-        self.waiting -= items
-        self._hub._taken(items)
-
-
 class Hub:
     """An open connection. Any task may call; usually one ``receive``s."""
 
@@ -198,11 +138,9 @@ class Hub:
         # The channels have no bound of their own: what they hold is counted together, and the reader waits for room.
         self._batches_in, self._batches_out = trio.open_memory_channel[list[Invocation]](math.inf)
         self._to_say_in, self._to_say_out = trio.open_memory_channel[Message](math.inf)
-        self._asked_in, self._asked_out = trio.open_memory_channel[Invocation](math.inf)
         self._held = 0
         self._room = trio.lowlevel.ParkingLot()
-        self._answers = ByTarget(answers)
-        self._answering = 0
+        self._answers = Answers(answers, self._to_say_in.send_nowait)
         self._loss: HubLost | None = None
         self._lost = trio.Event()
 
@@ -274,7 +212,7 @@ class Hub:
         the server to stop it, without waiting; what still comes of it is dropped.
         """
         id_ = str(next(self._ids))
-        stream = Stream(self, target)
+        stream = Stream(target, self._taken, lambda: self.loss)
         try:
             await self._ask(target, StreamInvocation(target, id_, arguments), stream, id_)
             yield stream
@@ -337,7 +275,7 @@ class Hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, early)
             nursery.start_soon(self._speak_up)
-            nursery.start_soon(self._answer_all, nursery)
+            nursery.start_soon(self._answers.give)
             await self._lost.wait()
             nursery.cancel_scope.cancel()
 
@@ -398,7 +336,8 @@ class Hub:
                 case Invocation(invocation_id=None):
                     batch.append(message)
                 case Invocation():
-                    self._be_asked(message, batch)
+                    if not self._answers.take(message):
+                        batch.append(message)
                 case Completion():
                     self._settle(message)
                 case StreamItem():
@@ -445,42 +384,6 @@ class Hub:
         else:
             self._settle(Completion(item.invocation_id, error="the server answers with a stream"))
 
-    # --- Being asked ---
-
-    def _be_asked(self, question: Invocation, batch: list[Invocation]) -> None:
-        """The server wants an answer, and gets exactly one."""
-        assert question.invocation_id is not None
-        if self._answers.get(question.target) is None:
-            batch.append(question)
-            self._to_say_in.send_nowait(Completion(question.invocation_id, error=NO_RESULT))
-        elif self._answering >= ANSWERS_AT_ONCE:
-            self._to_say_in.send_nowait(Completion(question.invocation_id, error=BUSY))
-        else:
-            self._answering += 1
-            self._asked_in.send_nowait(question)
-
-    async def _answer_all(self, nursery: trio.Nursery) -> None:
-        """Begin the answers in the order of the questions, and let them run side by side.
-
-        To wait for each would be a deadlock where one answer needs another question answered. They do begin in order:
-        between two of them lies a checkpoint, by which the first has begun.
-        """
-        async for question in self._asked_out:
-            nursery.start_soon(self._answer, question)
-
-    async def _answer(self, question: Invocation) -> None:
-        id_, handler = question.invocation_id, self._answers.get(question.target)
-        assert id_ is not None
-        assert handler is not None
-        try:
-            inspect.signature(handler).bind(*question.arguments)
-        except TypeError:
-            answer = Completion(id_, error=BAD_ARGUMENTS)
-        else:
-            answer = await _answer_of(id_, partial(handler, *question.arguments))
-        self._answering -= 1
-        self._to_say_in.send_nowait(answer)
-
     # --- Speaking ---
 
     async def _speak_up(self) -> None:
@@ -522,19 +425,6 @@ class Hub:
             self._lose(HubLost("a message of ours was cut short"))
             raise
         self._spoke_at = trio.current_time()
-
-
-async def _answer_of(id_: str, handler: Callable[[], Awaitable[object]]) -> Completion:
-    """Return what a handler gives, None included, or why it cannot be told."""
-    try:
-        result = await handler()
-    except Exception as error:  # noqa: BLE001  whatever goes wrong is the answer
-        return Completion(id_, error=str(error) or type(error).__name__)
-    try:
-        write_json(result)
-    except LocalProtocolError as error:
-        return Completion(id_, error=f"The client's result {error}.")
-    return Completion(id_, result)
 
 
 def _lost_by(closed: SocketClosed) -> HubLost:

@@ -74,9 +74,8 @@ async def _exchange(stream: trio.abc.Stream, request: h11.Request) -> Reply:
                 connection.receive_data(bytes(await stream.receive_some(READ_BYTES)))
             case h11.Response() as response:
                 status = response.status_code
-                # One that is not ASCII no header of ours can hold, and so nobody can be asked to bring it back.
-                set_ = [value for name, value in response.headers if name == b"set-cookie" and value.isascii()]
-                cookies = dict(map(_cookie, set_))
+                set_by = (value for name, value in response.headers if name == b"set-cookie" and value.isascii())
+                cookies = dict(_cookie(value) for value in set_by)
             case h11.Data(data=data):
                 body += data
                 if len(body) > MAX_BODY_BYTES:

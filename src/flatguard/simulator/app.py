@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from flatguard.simulator import control, hubs, rest
 from flatguard.simulator.limits import Allowances
+from flatguard.simulator.negotiation import Negotiations
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rows import rest_time
 from flatguard.simulator.tokens import Tokens
@@ -28,6 +29,7 @@ class Gateway:
         self.world = world
         self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
         self.trace_rng = world.chance("traces")
+        self.negotiations = Negotiations(world.chance("negotiations"))
         self.allowances = Allowances(world.options)
         self.requests: list[dict[str, Any]] = []
         self.clients: list[hubs.Client] = []

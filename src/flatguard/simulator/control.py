@@ -183,6 +183,8 @@ async def _truth(gateway: Gateway, request: Request) -> Response:
 def truth(gateway: Gateway) -> Row:
     """Return everything: all rows in the broker's REST form, the connections, and every request so far.
 
+    The outcome of an upgrade also says, when its connection is over, why it ``ended``.
+
     Account rows also bear ``realized_net``: profit and loss less fees and commissions since the start, US
     dollars.
     """

@@ -31,6 +31,8 @@ HUB_FAULTS = MappingProxyType(
         "cut_hub": "the socket is gone",
         "close_hub": "a SignalR Close with allowReconnect, then the socket is gone",
         "refuse_hub": "the upgrade is answered by 503",
+        "refuse_negotiation": "negotiating is answered by 200 and an error",
+        "redirect_negotiation": "negotiating is answered by this address again, and a token for this attempt only",
         "logout_hub": "GatewayLogout, then the socket is gone",
     }
 )

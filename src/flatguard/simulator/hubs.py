@@ -38,6 +38,7 @@ from flatguard.signalr import (
 )
 from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.faults import ENDS_CONNECTIONS
+from flatguard.simulator.negotiation import Bearer, Refusal, UpgradeRefused, version_of
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rest import bearer_token, json_response
 from flatguard.simulator.wire import TEAR, Tear
@@ -45,14 +46,18 @@ from flatguard.simulator.wire import TEAR, Tear
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
 
-MAX_MESSAGE_BYTES = 32 * 1024
-"""What ASP.NET Core accepts per hub message."""
+MAX_MESSAGE_BYTES = 32 * 1024 - 1
+"""What ASP.NET Core accepts per hub message: 32 KiB with its separator."""
 
 _UNSENT_MAX = 20_000
 """Messages that may wait for a slow client; a market second of many contracts is some hundreds."""
 _GLUED_MAX = 50
 """Hub messages in one WebSocket message, at most; under load the original glues them too."""
+_NEWEST_VERSION = 2
+"""Of the hub protocol. A client asks for 2 when it means to resume connections, which nobody is offered here."""
 _OLD_VERSION_GRACE_S = 2
+_HANDSHAKE_CANCELED = "Handshake was canceled."
+_NO_HANDSHAKE = "An unexpected error occurred during connection handshake."
 
 
 @frozen
@@ -73,9 +78,20 @@ _MARKET_METHODS = {
     "ContractTrades": _Method("GatewayTrade", str),
     "ContractMarketDepth": _Method("GatewayDepth", str),
 }
-METHODS: Mapping[str, Mapping[str, _Method]] = MappingProxyType(
-    {"user": MappingProxyType(_USER_METHODS), "market": MappingProxyType(_MARKET_METHODS)}
+_STREAMS: Mapping[str, Mapping[str, _Method]] = MappingProxyType({"user": _USER_METHODS, "market": _MARKET_METHODS})
+METHODS: Mapping[str, Mapping[str, tuple[bool, _Method]]] = MappingProxyType(
+    {
+        hub: MappingProxyType(
+            {
+                f"{verb}{name}".lower(): (verb == "subscribe", method)
+                for name, method in streams.items()
+                for verb in ("subscribe", "unsubscribe")
+            }
+        )
+        for hub, streams in _STREAMS.items()
+    }
 )
+"""By hub and by the name in lower case, since the case does not count: whether it adds, and to what."""
 
 
 class _Refused(Exception):
@@ -96,6 +112,8 @@ class Client:
     pinged: bool = False
     ending: trio.Event = field(factory=trio.Event)
     """Set when the socket is to go without a farewell."""
+    ended: str = ""
+    """Why it ends, in the words of the log of requests; the first reason counts."""
 
     def deliver(self, event: Event) -> None:
         """Send an event if this client subscribed to it."""
@@ -125,12 +143,18 @@ class Client:
         try:
             self.to_send.send_nowait(message)
         except trio.WouldBlock:
+            self.ends_for("the client did not read")
             self.ending.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is leaving already
 
+    def ends_for(self, reason: str) -> None:
+        """Note why this connection ends, unless that is known already."""
+        self.ended = self.ended or reason
+
     def end_by(self, fault_name: str) -> None:
         """End this connection in the way of ``cut_hub``, ``close_hub`` or ``logout_hub``."""
+        self.ends_for(fault_name)
         if fault_name == "cut_hub":
             self.ending.set()
             return
@@ -161,10 +185,10 @@ class Client:
 
     def _call(self, message: Invocation | StreamInvocation) -> None:
         name = message.target
-        adds = not name.startswith("Unsubscribe")
-        method = METHODS[self.hub].get(name.removeprefix("Subscribe" if adds else "Unsubscribe"))
-        if method is None or not name.startswith(("Subscribe", "Unsubscribe")):
+        known = METHODS[self.hub].get(name.lower())
+        if known is None:
             raise _Refused(f"Unknown hub method '{name}'")
+        adds, method = known
         if isinstance(message, StreamInvocation):
             raise _Refused(
                 f"The client attempted to invoke the non-streaming '{name}' method with a streaming invocation."
@@ -185,7 +209,7 @@ class Client:
             return None
         if method.reads is not None and len(message.arguments) == 1:
             value = message.arguments[0]
-            if method.reads is int and isinstance(value, int) and self._owns(value):
+            if method.reads is int and type(value) is int and self._owns(value):
                 return value
             if method.reads is str and isinstance(value, str) and value in CONTRACTS:
                 return value
@@ -208,55 +232,84 @@ def routes(gateway: Gateway) -> Iterable[BaseRoute]:
     """Return the routes of both hubs."""
     for hub in METHODS:
         yield WebSocketRoute(f"/hubs/{hub}", partial(_upgrade, gateway, hub))
-        yield Route(f"/hubs/{hub}/negotiate", partial(_negotiate, gateway), methods=["POST"])
+        yield Route(f"/hubs/{hub}/negotiate", partial(_negotiate, gateway, hub), methods=["POST"])
+
+
+def _query(request: HTTPConnection, name: str) -> str | None:
+    """Return a parameter of the query; as in ASP.NET Core, the case of its name does not count."""
+    return next((value for key, value in request.query_params.items() if key.lower() == name.lower()), None)
 
 
 def _token(request: HTTPConnection) -> str:
-    return request.query_params.get("access_token") or bearer_token(request)
+    return _query(request, "access_token") or bearer_token(request)
 
 
-async def _negotiate(gateway: Gateway, request: Request) -> Response:
+def _bearer(gateway: Gateway, hub: str, token: str, *, upgrades: bool) -> Bearer | None:
+    """Return who comes with this token: a login's own, or the pass of a redirect; None if it is not good."""
+    now = gateway.now()
+    user = gateway.tokens.user_of(token, now)
+    if user is None:
+        return gateway.negotiations.spend(token, hub, now, upgrades=upgrades)
+    return Bearer(user.lower(), gateway.tokens.expiry_of(token))
+
+
+async def _negotiate(gateway: Gateway, hub: str, request: Request) -> Response:
     await trio.lowlevel.checkpoint()
     entry = gateway.note_request(request.method, request.url.path)
-    if gateway.tokens.user_of(_token(request), gateway.now()) is None:
+    token = _token(request)
+    bearer = _bearer(gateway, hub, token, upgrades=False)
+    if bearer is None:
         entry["outcome"]["status"] = 401
         return Response(status_code=401)
     entry["outcome"]["status"] = 200
-    rng = gateway.trace_rng
-    answer: dict[str, object] = {
-        "negotiateVersion": 0,
-        "connectionId": f"{rng.getrandbits(128):032x}",
-        "availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}],
-    }
-    if request.query_params.get("negotiateVersion", "0") != "0":
-        answer["negotiateVersion"] = 1
-        answer["connectionToken"] = f"{rng.getrandbits(128):032x}"
-    return json_response(answer)
+    try:
+        return json_response(_negotiated(gateway, hub, request, token, bearer, entry["outcome"]))
+    except Refusal as refusal:
+        entry["outcome"]["error"] = str(refusal)
+        return json_response({"error": str(refusal)})
+
+
+def _negotiated(
+    gateway: Gateway, hub: str, request: Request, token: str, bearer: Bearer, outcome: dict[str, object]
+) -> dict[str, object]:
+    faults, negotiations, now = gateway.world.faults, gateway.negotiations, gateway.now()
+    version = version_of(_query(request, "negotiateVersion"))
+    if faults.strikes("refuse_negotiation", hub, now):
+        outcome["fault"] = "refuse_negotiation"
+        raise Refusal("This hub does not negotiate at the moment.")
+    if faults.strikes("redirect_negotiation", hub, now):
+        outcome["fault"] = "redirect_negotiation"
+        here = request.url.replace(path=f"/hubs/{hub}", query="")
+        return {"url": str(here), "accessToken": negotiations.redirect(bearer, hub, now)}
+    if gateway.tokens.user_of(token, now) is None:
+        negotiations.renew(token, bearer, hub, now)
+    return negotiations.offer(hub, version, now)
 
 
 async def _upgrade(gateway: Gateway, hub: str, websocket: WebSocket) -> None:
     entry = gateway.note_request("GET", websocket.url.path)
-    token = _token(websocket)
-    user = gateway.tokens.user_of(token, gateway.now())
-    status = 101 if user is not None else 401
-    if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
-        entry["outcome"]["fault"] = "refuse_hub"
-        status = 503
-    entry["outcome"]["status"] = status
-    if status != 101:
-        await websocket.send_denial_response(Response(status_code=status))
-        return
-    assert user is not None
-    await websocket.accept()
-    await _serve(gateway, hub, user.lower(), gateway.tokens.expiry_of(token), websocket)
+    bearer = _bearer(gateway, hub, _token(websocket), upgrades=True)
+    try:
+        if bearer is None:
+            raise UpgradeRefused(401)
+        if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
+            entry["outcome"]["fault"] = "refuse_hub"
+            raise UpgradeRefused(503)
+        with gateway.negotiations.connected(_query(websocket, "id"), hub, gateway.now()):
+            entry["outcome"]["status"] = 101
+            await websocket.accept()
+            await _serve(gateway, hub, bearer, websocket, entry["outcome"])
+    except UpgradeRefused as refused:
+        entry["outcome"]["status"] = refused.status
+        await websocket.send_denial_response(Response(status_code=refused.status))
 
 
-async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websocket: WebSocket) -> None:
-    """Serve one connection from its handshake to its end."""
+async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocket, outcome: dict[str, object]) -> None:
+    """Serve one connection from its handshake to its end, and add to its outcome why it ended."""
     to_send, posted = trio.open_memory_channel[Message](_UNSENT_MAX)
-    client = Client(gateway, hub, user, to_send)
+    client = Client(gateway, hub, bearer.user, to_send)
     if gateway.world.options.close_hub_on_expiry:
-        gateway.world.schedule(expiry, client.expire)
+        gateway.world.schedule(bearer.expiry, client.expire)
         gateway.stir()
     try:
         async with trio.open_nursery() as nursery:
@@ -266,6 +319,7 @@ async def _serve(gateway: Gateway, hub: str, user: str, expiry: datetime, websoc
             nursery.cancel_scope.cancel()
     finally:
         client.leave()
+        outcome["ended"] = client.ended or "the double stopped"
 
 
 async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
@@ -276,11 +330,17 @@ async def _read(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> 
         try:
             if await _converse(client, websocket, nursery):
                 return
+            client.ends_for("the client fell silent")
         except RemoteProtocolError:
+            client.ends_for("the client could not be understood")
             error = "Connection closed with an error."
         except WebSocketDisconnect:
+            client.ends_for("the client was gone")
             return
-        client.post(Close(error=error, allow_reconnect=True))
+        if client in client.gateway.clients:
+            client.post(Close(error=error, allow_reconnect=True))
+        else:
+            client.post(HandshakeRefused(_NO_HANDSHAKE if error else _HANDSHAKE_CANCELED))
 
 
 async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery) -> bool:
@@ -295,11 +355,14 @@ async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery)
             data = await _receive(websocket)
         if waiting.cancelled_caught:
             return False
-        for message in client.connection.receive(data):
+        messages = client.connection.receive(data)
+        for message in messages:
             if isinstance(message, HandshakeRequest):
                 if not await _shake_hands(client, message, nursery):
+                    client.ends_for("the handshake failed")
                     return True
             elif isinstance(message, Close):
+                client.ends_for("the client said Close")
                 client.post(Close())
                 return True
             elif isinstance(message, Ping):
@@ -308,7 +371,8 @@ async def _converse(client: Client, websocket: WebSocket, nursery: trio.Nursery)
                 client.call(message)
         if client.connection.state is State.FAULTY:
             client.connection.receive(b"")
-        deadline = trio.current_time() + options.hub_client_timeout_s if client.pinged else math.inf
+        if messages:  # a piece of one, or an empty frame, is no sign of life
+            deadline = trio.current_time() + options.hub_client_timeout_s if client.pinged else math.inf
 
 
 async def _receive(websocket: WebSocket) -> str | bytes:
@@ -324,7 +388,10 @@ async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.
     if request.protocol != "json":
         client.post(HandshakeRefused(f"The protocol '{request.protocol}' is not supported."))
         return False
-    if request.version != 1:
+    if request.version > _NEWEST_VERSION:
+        client.post(HandshakeRefused(f"The server does not support version {request.version} of the 'json' protocol."))
+        return False
+    if request.version < 1:
         await trio.sleep(_OLD_VERSION_GRACE_S)
         client.ending.set()
         return False

@@ -1,18 +1,22 @@
 """What the core promises about any input at all, said once for whoever makes the inputs up.
 
 Only its two errors leave it, and where it reads, only the one that blames the other side. After that one it stays where
-it is. What came before a bad message is delivered. However the bytes are cut, they mean the same. And what it delivers,
-the other end could have said.
+it is. What came before a bad message is delivered. However the bytes are cut, they mean the same, and what another
+reader of JSON finds in them. And what it delivers, the other end could have said.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
 from attrs import frozen
 
 from flatguard.signalr import (
+    VOID,
     Ack,
     Close,
     Connection,
@@ -105,7 +109,41 @@ def check(role: Role, state: State, data: bytes, cuts: Iterable[int], room: int 
         assert in_pieces == whole
     for message in messages:
         check_that_the_other_end_could_have_said_it(role, message)
+    for record in data.split(RS)[:-1]:
+        check_that_another_reader_of_json_reads_the_same(role, record)
     return whole
+
+
+LIMITED = re.compile(rb"[0-9]{300}|[eE][+-]?[0-9]{3}|\\u[dD][89a-fA-F]")
+"""What may be refused although it is JSON: numbers out of proportion, halves of surrogate pairs."""
+
+
+def check_that_another_reader_of_json_reads_the_same(role: Role, record: bytes) -> None:
+    """The standard library's, which is slow and known: what it refuses is refused, what it reads is what was said."""
+    heard, messages = hear(connection_in(role, State.OPEN), [record + RS])
+    not_json = heard.fault.startswith("a message is not JSON") or "surrogate" in heard.fault
+    try:
+        fields = json.loads(record.decode(), parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        assert heard.fault
+        return
+    except (ValueError, InvalidOperation):
+        assert not_json or "nested" in heard.fault
+        return
+    assert not not_json or LIMITED.search(record)
+    for message in messages:
+        for name in ("target", "invocation_id", "arguments", "item", "result", "error", "sequence_id"):
+            said = getattr(message, name, None)
+            if said is not None and said is not VOID:
+                said = list(said) if isinstance(said, tuple) else said
+                assert repr(said) == repr(fields[KEY_OF.get(name, name)])
+
+
+KEY_OF = {"invocation_id": "invocationId", "sequence_id": "sequenceId"}
+
+
+def _refuse(text: str) -> object:
+    raise ValueError(text)
 
 
 def cut_at(data: bytes, places: Iterable[int]) -> list[bytes]:

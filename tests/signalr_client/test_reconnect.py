@@ -16,20 +16,10 @@ from flatguard.signalr import Close, Invocation, Ping
 from flatguard.signalr_client.errors import HubCallFailed, HubLost, HubUnreachable
 from flatguard.signalr_client.hub import STANDARD, Hub, open_hub
 from flatguard.signalr_client.reconnect import CHANGES_HELD, STABLE_S, Link, LinkState, Phase, Serve, delay_s
+from tests.fakes.chance import Edge
 from tests.fakes.signalr_server import ACCEPTED, Answered, Behaviour, Peer, Site, serving
 
 URL = "https://rtc.example.com/hubs/user"
-
-
-class Edge(Random):
-    """Draws one edge of every range, or its middle."""
-
-    def __init__(self, edge: str = "middle") -> None:
-        super().__init__(0)
-        self.edge = edge
-
-    def uniform(self, a: float, b: float) -> float:
-        return {"lowest": a, "middle": (a + b) / 2, "highest": b}[self.edge]
 
 
 # --- The schedule ---

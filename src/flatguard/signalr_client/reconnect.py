@@ -134,6 +134,7 @@ class Link:
     async def keep(self, serve: Serve) -> None:
         """Connect and ``serve`` each connection, one after the other, for ever; there is no last attempt.
 
+        ``serve`` has to receive: that hands over what was read before a loss, and then tells of the loss.
         A connection is given up when ``serve`` ends, whether it returns or raises a FlatguardError; other errors leave.
         Returns only when the server has sent us away for good, unless ``come_back_always``. If cancelled, whatever it
         is at is cut short, and nothing is left open.

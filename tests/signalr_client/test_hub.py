@@ -709,7 +709,6 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
     line = Line()
     async with open_hub(URL, token=token, dial=serve(line)) as hub:
         await line.up.wait()
-        await trio.testing.wait_all_tasks_blocked()  # our first ping has left; cut short, it would be our last word
         await line.peer.say(Close())
         with pytest.raises(HubLost):
             await hub.receive()
@@ -717,6 +716,20 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
     assert line.peer.times_of(Close)
     with pytest.raises(HubLost, match="the server closed the connection"):  # not: "we left"
         await hub.receive()
+
+
+async def test_a_close_that_comes_while_we_speak_is_answered_too(serve: Serve) -> None:
+    peers: list[Peer] = []
+
+    async def behave(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.greet(Close())
+
+    async with open_hub(URL, token=token, dial=serve(behave)) as hub:
+        with pytest.raises(HubLost):
+            await hub.receive()
+    await trio.testing.wait_all_tasks_blocked()
+    assert peers[0].times_of(Close)
 
 
 async def test_leaving_says_close_and_then_goodbye(serve: Serve) -> None:

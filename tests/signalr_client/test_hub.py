@@ -709,7 +709,6 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
     line = Line()
     async with open_hub(URL, token=token, dial=serve(line)) as hub:
         await line.up.wait()
-        await trio.testing.wait_all_tasks_blocked()  # our first ping has left; cut short, it would be our last word
         await line.peer.say(Close())
         with pytest.raises(HubLost):
             await hub.receive()
@@ -717,6 +716,32 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
     assert line.peer.times_of(Close)
     with pytest.raises(HubLost, match="the server closed the connection"):  # not: "we left"
         await hub.receive()
+
+
+async def test_a_close_that_comes_while_we_speak_is_answered_too(serve: Serve, autojump_clock: trio.abc.Clock) -> None:
+    """Our first ping takes a second to leave. Were it cut short, nothing that follows would be understood."""
+    line = Line()
+    far_end = serve(line)
+
+    async def slow(url: str) -> trio.abc.Stream:
+        stream = await far_end(url)
+        assert isinstance(stream, trio.StapledStream)
+        deliver = stream.send_stream.send_all_hook
+
+        async def deliver_slowly() -> None:
+            await deliver()
+            await trio.sleep(1)
+
+        stream.send_stream.send_all_hook = deliver_slowly
+        return stream
+
+    async with open_hub(URL, token=token, dial=slow) as hub:
+        await line.up.wait()
+        await line.peer.say(Close())
+        with pytest.raises(HubLost):
+            await hub.receive()
+    await trio.testing.wait_all_tasks_blocked()
+    assert line.peer.times_of(Close)
 
 
 async def test_leaving_says_close_and_then_goodbye(serve: Serve) -> None:

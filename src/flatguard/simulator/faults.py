@@ -8,7 +8,7 @@ after so much of the broker's time. What ``delay_s`` delays is the fault's own a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -71,7 +71,40 @@ ACCOUNT_FAULTS = MappingProxyType(
 )
 """On accounts; the target is an account id."""
 
+_TARGETS = (
+    (EVENT_FAULTS, "the name of an event, such as GatewayUserTrade", lambda target: target.startswith("Gateway")),
+    (HUB_FAULTS, "user or market", lambda target: target in {"user", "market"}),
+    (REST_FAULTS, "a path, such as /api/Order/place", lambda target: target.startswith("/api/")),
+    (ACCOUNT_FAULTS, "an account id", str.isdecimal),
+)
+_LONGEST_S = 10 * 365 * 86400
+
 KNOWN_FAULTS: Mapping[str, str] = MappingProxyType({**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS})
+
+
+def objections(
+    name: str,
+    *,
+    target: str | None = None,
+    probability: float | None = None,
+    count: int | None = None,
+    duration_s: float | None = None,
+    delay_s: float | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a fault that is asked for: the field's name, and a sentence."""
+    if name not in KNOWN_FAULTS:
+        yield "name", f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}"
+    for faults, wanted, fits in _TARGETS:
+        if name in faults and target is not None and not fits(target):
+            yield "target", f"{name} meets {wanted}; {target!r} is none"
+    if probability is not None and not 0 <= probability <= 1:
+        yield "probability", "must be from 0 to 1"
+    if count is not None and count < 1:
+        yield "count", "must be at least 1"
+    for field_name, seconds in (("duration_s", duration_s), ("delay_s", delay_s)):
+        if seconds is not None and not 0 <= seconds <= _LONGEST_S:
+            yield field_name, f"must be from 0 to {_LONGEST_S}"
+
 
 ENDS_CONNECTIONS = frozenset({"cut_hub", "close_hub", "logout_hub"})
 

@@ -84,6 +84,8 @@ class Options:
     """Whether a call answered by 429 uses up the allowance too (unknown)."""
     retry_after: bool = False
     """Whether 429 carries Retry-After (unknown)."""
+    retry_after_is_a_date: bool = False
+    """Whether Retry-After is an HTTP date instead of seconds (unknown)."""
 
     hub_ping_s: float = 15
     """ASP.NET Core's default."""

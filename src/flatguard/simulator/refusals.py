@@ -11,10 +11,12 @@ from flatguard.simulator.market import Market
 from flatguard.simulator.options import Options
 from flatguard.simulator.state import Side, Type
 
+_ABSURD = Decimal(10**12)
 _MIN_BRACKET_TICKS = 4
 _MAX_TRAIL_TICKS = 1000
 _TYPE_NAMES = {0: "Unknown", 1: "Limit", 2: "Market", 3: "StopLimit", 4: "Stop", 5: "TrailingStop"}
 
+_OUTSIDE = "Invalid price. Price is outside allowed range."
 NOT_TRADING = "Trading is currently unavailable. The instrument is not in an active trading status."
 
 
@@ -56,6 +58,8 @@ def price_objection(ticket: Ticket, market: Market, options: Options) -> str | N
     if order_type is Type.TRAILING_STOP:
         if ticket.trail_price is None:
             return "Trail Distance not set."
+        if abs(ticket.trail_price) > _ABSURD:
+            return f"Trail Distance exceeds maximum ({_MAX_TRAIL_TICKS})"
         if not contract.aligned(ticket.trail_price):
             return "Invalid trail price. Price is not aligned to tick size."
         ticks = trail_ticks(contract, market.last, ticket.trail_price)
@@ -70,11 +74,13 @@ def limit_objection(price: Decimal | None, market: Market, options: Options) -> 
     """Return what is wrong with a limit price."""
     if price is None or price <= 0:
         return "Invalid limit price."
+    if price > _ABSURD:
+        return _OUTSIDE
     if not market.contract.aligned(price):
         return "Invalid limit price. Price is not aligned to tick size."
     last = market.last
     if abs(price - last) > last * options.price_band:
-        return "Invalid price. Price is outside allowed range."
+        return _OUTSIDE
     return None
 
 
@@ -82,13 +88,15 @@ def stop_objection(side: Side, price: Decimal | None, market: Market, options: O
     """Return what is wrong with a stop price."""
     if price is None or price <= 0:
         return "Invalid stop price"
+    if price > _ABSURD:
+        return _OUTSIDE
     if not market.contract.aligned(price):
         return "Invalid stop price. Price is not aligned to tick size."
     last = market.last
     if (price - last) * side.sign <= 0:
         return "Invalid stop price"
     if abs(price - last) > last * options.price_band:
-        return "Invalid price. Price is outside allowed range."
+        return _OUTSIDE
     return None
 
 

@@ -26,11 +26,19 @@ class AccountSetup:
 
 @frozen(kw_only=True)
 class UserSetup:
-    """A login and its accounts. Without an ``api_key`` it gets one that follows from the seed."""
+    """A login and its accounts. Without an ``api_key`` it gets one that follows from the seed.
+
+    ``password`` is for loginApp; without one that way in is closed. The rest are reasons for which a login with a good
+    key is refused: agreements unsigned (7), no API subscription (9), logins by key disabled by the firm (10).
+    """
 
     user_name: str
     accounts: tuple[AccountSetup, ...]
     api_key: str = ""
+    password: str = ""
+    agreements_signed: bool = True
+    subscribed: bool = True
+    key_login: bool = True
 
 
 DEFAULT_ACCOUNTS = (

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flatguard.simulator import Options, World
 from flatguard.simulator.exact_json import dumps
 from flatguard.simulator.invariants import broken
-from flatguard.simulator.refusals import Bracket, Ticket
+from flatguard.simulator.refusals import Bracket, Edit, Ticket
 from flatguard.simulator.rows import order_row, position_row, trade_row
 from tests.simulator.conftest import COMBINE, MNQ, START, calm_world
 
@@ -103,7 +103,9 @@ class Trading(RuleBasedStateMachine):
             return
         market = self.world.markets[order.contract.id]
         price = market.last + away * market.contract.tick_size
-        self.world.modify(COMBINE, order.id, self.now, size=3, limit_price=price, stop_price=price, trail_price=price)
+        self.world.modify(
+            COMBINE, order.id, self.now, Edit(size=3, limit_price=price, stop_price=price, trail_price=price)
+        )
 
     @rule(contract_id=contracts, size=st.none() | st.integers(1, 4))
     def close(self, contract_id: str, size: int | None) -> None:

@@ -20,6 +20,7 @@ from flatguard.simulator.bodies import (
     Field,
     boolean,
     int32,
+    int64,
     number,
     optional,
     parse,
@@ -54,7 +55,14 @@ SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
             "duration_s": optional(number),
             "delay_s": optional(number),
         },
-        "account": {"accountId": required(int32), "canTrade": optional(boolean), "balance": optional(number)},
+        "account": {
+            "accountId": required(int32),
+            "canTrade": optional(boolean),
+            "isVisible": optional(boolean),
+            "balance": optional(number),
+        },
+        "restart": {"accountId": required(int32)},
+        "void": {"tradeId": required(int64)},
         "clock": {"advance_s": required(number)},
     }
 )
@@ -70,6 +78,8 @@ def routes(gateway: Gateway) -> Iterable[Route]:
         "price": _price,
         "faults": _start_fault,
         "account": _account,
+        "restart": _restart,
+        "void": _void,
         "clock": _clock,
     }
     for name, act in acts.items():
@@ -164,15 +174,32 @@ async def _end_faults(gateway: Gateway, request: Request) -> Response:
 
 
 def _account(gateway: Gateway, body: Body) -> Row:
-    account_id = body["accountId"]
-    if account_id not in gateway.world.books:
-        known = ", ".join(map(str, gateway.world.books))
-        raise _Unusable(f"there is no account {account_id}; known are {known}")
-    balance = body["balance"]
+    account_id, balance = _account_id(gateway, body), body["balance"]
     if balance is not None and (abs(balance) > _HIGHEST_BALANCE or balance % _LEAST_MONEY):
         raise _Unusable(f"balance: must lie within {_HIGHEST_BALANCE} either way, with at most four decimals")
-    gateway.world.set_account(account_id, gateway.now(), can_trade=body["canTrade"], balance=body["balance"])
+    gateway.world.set_account(
+        account_id, gateway.now(), can_trade=body["canTrade"], visible=body["isVisible"], balance=balance
+    )
     return account_row(gateway.world.account(account_id))
+
+
+def _account_id(gateway: Gateway, body: Body) -> int:
+    account_id: int = body["accountId"]
+    if account_id not in gateway.world.books:
+        known = ", ".join(map(str, gateway.world.books))
+        raise _Unusable(f"accountId: there is no account {account_id}; known are {known}")
+    return account_id
+
+
+def _restart(gateway: Gateway, body: Body) -> Row:
+    return account_row(gateway.world.restart_account(_account_id(gateway, body), gateway.now()))
+
+
+def _void(gateway: Gateway, body: Body) -> Row:
+    try:
+        return trade_row(gateway.world.void_trade(body["tradeId"], gateway.now()))
+    except KeyError:
+        raise _Unusable(f"tradeId: there is no trade {body['tradeId']}") from None
 
 
 def _clock(gateway: Gateway, body: Body) -> Row:

@@ -56,7 +56,9 @@ REST_FAULTS = MappingProxyType(
         "missing_list": "the list is left out of a successful answer",
         "stale_read": "lists as they were delay_s ago (5)",
         "error_pending": "the endpoint's code for a pending order; acted upon delay_s later (2)",
+        "error_pending_fails": "the same code; delay_s later (2) a placed order is rejected, anything else never acts",
         "error_unknown": "the endpoint's code for an unknown error, not acted upon",
+        "error_unknown_after": "the endpoint's code for an unknown error, acted upon",
         "refuse_exits": "cancels and closes are refused, as on accounts that the API may not trade",
     }
 )
@@ -67,6 +69,10 @@ ACCOUNT_FAULTS = MappingProxyType(
         "velocity_control": "Order/place is refused for trading too fast",
         "partial_fills": "orders fill in parts",
         "leg_left_behind": "a bracket leg survives the fill of its sibling",
+        "fast_market": "when a stop is touched the market is 40 ticks beyond it already",
+        "outside_range": "Order/place is refused for a price outside the allowed range, whatever the price",
+        "slow_cancel": "a cancelled order works on at status 7 for delay_s (2), and may still fill",
+        "void_trade": "a half-turn is busted delay_s (5) after it was made",
     }
 )
 """On accounts; the target is an account id."""

@@ -29,15 +29,15 @@ def _money(world: World, account_id: int, book: Book) -> list[str]:
     if net != book.realized_net:
         sentences.append(f"trades make {net}, the books say {book.realized_net}")
     balance = world.account(account_id).balance
-    if balance != book.opening_balance + net + book.adjustments:
-        sentences.append(f"the balance is {balance}, but {book.opening_balance + net + book.adjustments} is due")
+    if balance != book.setup.balance + net + book.adjustments:
+        sentences.append(f"the balance is {balance}, but {book.setup.balance + net + book.adjustments} is due")
     return sentences
 
 
 def _sizes(book: Book) -> list[str]:
     traded: Counter[str] = Counter()
     for trade in book.trades.rows():
-        traded[trade.contract.id] += trade.side.sign * trade.size
+        traded[trade.contract.id] += 0 if trade.voided else trade.side.sign * trade.size
     held = {position.contract.id: position for position in book.positions.rows()}
     sentences = []
     for contract_id, size in traded.items():

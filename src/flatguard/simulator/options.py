@@ -42,6 +42,8 @@ class Options:
     """
     oco_ms: tuple[float, float] = (5, 20)
     """From the fill of one bracket leg to the cancellation of the other (seen: 5 to 20, once 58 s)."""
+    oco_gap_fills: bool = False
+    """Whether the other leg may still fill in that gap (said to happen in a fast market)."""
 
     market_slippage_ticks: int = 0
     """What a market order pays beyond bid or ask (assumed)."""

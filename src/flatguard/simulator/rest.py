@@ -41,7 +41,7 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.limits import BARS_PATH
-from flatguard.simulator.refusals import Bracket, Ticket
+from flatguard.simulator.refusals import Bracket, Edit, Ticket
 from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
 from flatguard.simulator.setup import UserSetup
 from flatguard.simulator.state import Book, Status
@@ -331,10 +331,12 @@ def _modify(call: Call) -> Reply:
             body["accountId"],
             body["orderId"],
             call.now,
-            size=body["size"],
-            limit_price=body["limitPrice"],
-            stop_price=body["stopPrice"],
-            trail_price=body["trailPrice"],
+            Edit(
+                size=body["size"],
+                limit_price=body["limitPrice"],
+                stop_price=body["stopPrice"],
+                trail_price=body["trailPrice"],
+            ),
         )
     )
 
@@ -668,6 +670,16 @@ def _act(endpoint: Endpoint, call: Call, path: str, outcome: dict[str, Any]) -> 
         world.schedule(call.now + fault.delay(2), partial(_act_later, endpoint, call))
         assert endpoint.pending is not None
         return Reply(endpoint.pending, extra=extra)
+    fault = None if endpoint.pending is None else world.faults.strikes("error_pending_fails", path, call.now)
+    if fault is not None:
+        outcome["fault"] = "error_pending_fails"
+        if endpoint.act is _place and call.book() is not None:
+            return placed(world.place(ticket_of(call.body), call.now, fails_after=fault.delay(2)))
+        assert endpoint.pending is not None
+        return Reply(endpoint.pending, extra=extra)
+    if world.faults.strikes("error_unknown_after", path, call.now):
+        outcome["fault"] = "error_unknown_after"
+        return Reply(endpoint.unknown, extra=extra, at=endpoint.act(call).at)
     return endpoint.act(call)
 
 

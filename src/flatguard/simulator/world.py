@@ -7,7 +7,8 @@ A change takes place at one moment; that it is told piece by piece over the foll
 REST readers see it later still, is the outbox's and the timelines' affair.
 
 It is long because a fill touches everything at once: the order, its legs and siblings, the position, the money, and
-what is told of them. What can be decided without that lies beside it: refusals, matching, markets, sequences.
+what is told of them. What can be decided without that lies beside it: refusals, matching, booking, brackets, markets,
+sequences.
 """
 
 from __future__ import annotations
@@ -16,27 +17,30 @@ import base64
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from functools import partial
 
 from attrs import evolve, frozen
 
 from flatguard.simulator import sequences
+from flatguard.simulator.booking import Booked, Bookkeeper, averaged
+from flatguard.simulator.brackets import children, legs_of, protection, woken
 from flatguard.simulator.contracts import CONTRACTS, Contract
 from flatguard.simulator.faults import Faults
 from flatguard.simulator.market import Market
-from flatguard.simulator.matching import fill_price, market_price, touched, trailed
+from flatguard.simulator.matching import fill_price, market_price, stops, touched, trailed
 from flatguard.simulator.options import Options
 from flatguard.simulator.outbox import Outbox, milliseconds
 from flatguard.simulator.refusals import (
     NOT_TRADING,
+    OUTSIDE,
+    Edit,
     Ticket,
     bracket_objection,
-    limit_objection,
+    edit_objection,
     price_objection,
-    stop_objection,
     trail_ticks,
 )
 from flatguard.simulator.rows import (
@@ -52,8 +56,7 @@ from flatguard.simulator.sessions import is_open, takes_orders
 from flatguard.simulator.setup import DEFAULT_USERS, AccountSetup, UserSetup
 from flatguard.simulator.state import Account, Book, Order, Position, Side, Status, Trade, Type
 
-_AVERAGE_DIGITS = Decimal("1e-12")
-_MONEY_DIGITS = Decimal("0.0001")
+_RUN_AWAY_TICKS = 40
 _CLOSED_MARKET_LOOKS = timedelta(seconds=60)
 
 
@@ -111,17 +114,17 @@ class World:
             for setup in user.accounts:
                 self._open_account(user.user_name.lower(), setup)
         self.left_behind: set[int] = set()
-        """Bracket legs that a fault let live on."""
-        self._agenda: list[tuple[datetime, int, Callable[[datetime], None]]] = []
+        """Bracket legs that a fault, or an option, let live on after the fill of their siblings."""
+        self._agenda: list[tuple[datetime, int, Callable[[datetime], object]]] = []
         self._agenda_count = 0
         self._steps: dict[str, datetime] = {}
         self._watched: Counter[str] = Counter()
         self._working: dict[str, dict[int, int]] = {}
         self._trail_levels: dict[int, Decimal] = {}
         self._spoken_for: set[int] = set()
+        self._overrun: set[int] = set()
         self._next_order_id = 3_408_995_735
-        self._next_trade_id = 3_004_518_356
-        self._next_position_id = 825_245_547
+        self._bookkeeper = Bookkeeper(self._rng)
 
     def chance(self, purpose: str) -> random.Random:
         """Return a stream of chance of its own for ``purpose``, the same for the same seed."""
@@ -131,7 +134,7 @@ class World:
         return base64.b64encode(self.chance(f"key of {user.user_name}").randbytes(32)).decode()
 
     def _open_account(self, user: str, setup: AccountSetup) -> None:
-        book = Book(user, setup.balance, setup.max_minis, setup.floor)
+        book = Book(user, setup)
         account = Account(setup.id, setup.name, setup.balance, setup.can_trade, setup.visible, setup.simulated)
         book.account.put(setup.id, account, datetime.min.replace(tzinfo=UTC))
         self.books[setup.id] = book
@@ -164,7 +167,7 @@ class World:
         self.run(now)
         self._steps = {contract_id: at + distance for contract_id, at in self._steps.items()}
 
-    def schedule(self, at: datetime, act: Callable[[datetime], None]) -> None:
+    def schedule(self, at: datetime, act: Callable[[datetime], object]) -> None:
         """Have ``act(at)`` called when the time comes."""
         self._agenda_count += 1
         heapq.heappush(self._agenda, (at, self._agenda_count, act))
@@ -239,6 +242,9 @@ class World:
             ]
             self.outbox.tell_market("GatewayDepth", contract.id, levels, at)
         self._match(market, at)
+        for account_id, book in self.books.items():
+            if book.setup.liquidates and self._held(book, contract.id):
+                self._guard_floor(book, account_id, at)
 
     def _tell_quote(self, market: Market, at: datetime) -> None:
         news = market.quote(market.news(), at)
@@ -248,7 +254,8 @@ class World:
     def _match(self, market: Market, at: datetime) -> None:
         for order_id, account_id in list(self._working.get(market.contract.id, {}).items()):
             order = self.books[account_id].orders.latest(order_id)
-            if order is not None and order.status is Status.OPEN and order_id not in self._spoken_for:
+            matches = order is not None and order.status in {Status.OPEN, Status.PENDING_CANCELLATION}
+            if order is not None and matches and order_id not in self._spoken_for:
                 self._try(order, market, at, arriving=False)
 
     def _try(self, order: Order, market: Market, at: datetime, *, arriving: bool) -> None:
@@ -258,15 +265,32 @@ class World:
             distance = abs(order.trail_ticks) * market.contract.tick_size
             level = trailed(order.side, self._trail_levels[order.id], distance, market.last)
             self._trail_levels[order.id] = level
-        if touched(order, market, level):
+        if not touched(order, market, level):
+            return
+        if stops(order) and self._runs_away(order, market, at):
+            return
+        if order.type is Type.STOP_LIMIT and not order.triggered:
+            order = evolve(order, triggered=True, updated=at)
+            self._put_order(self.books[order.account_id], order, at)
+            self._try(order, market, at, arriving=True)
+        else:
             self._execute(order, fill_price(order, market, self.options, arriving=arriving), at)
+
+    def _runs_away(self, order: Order, market: Market, at: datetime) -> bool:
+        """Where a fault says so, have the market run beyond a stop that it has touched, before the stop fills."""
+        if order.id in self._overrun or not self.faults.strikes("fast_market", order.account_id, at):
+            return False
+        self._overrun.add(order.id)
+        beyond = market.last + order.side.sign * _RUN_AWAY_TICKS * market.contract.tick_size
+        self._traded(market, market.move_to(max(beyond, market.contract.tick_size * 4), at), at)
+        return True
 
     # --- orders ---
 
-    def place(self, ticket: Ticket, now: datetime) -> Answer:
+    def place(self, ticket: Ticket, now: datetime, *, fails_after: timedelta | None = None) -> Answer:
         """Take an order, or refuse it with a code of Order/place.
 
-        A refusal with code 2 or 3 leaves a record.
+        A refusal with code 2 or 3 leaves a record. ``fails_after``: take it, but reject it then; the answer is code 6.
         """
         self.run(now)
         book = self.books.get(ticket.account_id)
@@ -286,23 +310,30 @@ class World:
         if objection is not None:
             self._reject(book, entry, now)
             return Answer(self.soon(now) + milliseconds(sequences.REJECTED_MS), *objection, entry.id)
+        if fails_after is not None:
+            self._put_order(book, evolve(entry, status=Status.PENDING), now)
+            self.schedule(now + fails_after, partial(self._end, book, entry.id, Status.REJECTED))
+            return Answer(self.soon(now), 6)
         self._put_order(book, entry, now)
-        self._add_children(book, entry, ticket, now)
+        for leg in legs_of(entry, ticket):
+            if leg.custom_tag is not None:
+                book.tags.add(leg.custom_tag)
+            self._put_order(book, leg, now, told_ms=sequences.CHILD_CREATED_MS[leg.type is Type.LIMIT])
         return Answer(self._send_to_market(book, entry, now), order_id=entry.id)
 
     def _entry(self, contract: Contract, ticket: Ticket, now: datetime) -> Order:
         known = set(Type)
         order_type = Type(ticket.type) if ticket.type in known else Type.MARKET
         market = self.markets[contract.id]
-        limit_price = ticket.limit_price
+        limit_price = ticket.limit_price if order_type in {Type.LIMIT, Type.STOP_LIMIT} else None
         if order_type in {Type.JOIN_BID, Type.JOIN_ASK}:
             limit_price = market.bid if order_type is Type.JOIN_BID else market.ask
         distance = None
         if order_type is Type.TRAILING_STOP and ticket.trail_price is not None:
             distance = trail_ticks(contract, market.last, ticket.trail_price)
         legs = sum(leg is not None for leg in (ticket.stop_loss, ticket.take_profit))
-        order = Order(
-            id=self._next_order_id,
+        return Order(
+            id=self._new_order_id(legs),
             account_id=ticket.account_id,
             contract=contract,
             created=now,
@@ -311,13 +342,17 @@ class World:
             type=order_type,
             side=Side(ticket.side),
             size=ticket.size,
-            limit_price=limit_price if order_type is not Type.MARKET else None,
-            stop_price=ticket.stop_price if order_type is Type.STOP else None,
+            limit_price=limit_price,
+            stop_price=ticket.stop_price if order_type in {Type.STOP, Type.STOP_LIMIT} else None,
             custom_tag=ticket.custom_tag,
             trail_ticks=distance,
         )
+
+    def _new_order_id(self, legs: int = 0) -> int:
+        """Return an id, after which those of ``legs`` are free too."""
+        order_id = self._next_order_id
         self._next_order_id += 1 + legs + self._rng.randint(0, 40)
-        return order
+        return order_id
 
     def _objection(
         self, book: Book, contract: Contract, ticket: Ticket, now: datetime
@@ -329,8 +364,11 @@ class World:
             return 2, NOT_TRADING
         if self.faults.strikes("velocity_control", ticket.account_id, now):
             return 2, "Order rejected by velocity control. Please wait before placing another order."
+        if self.faults.strikes("outside_range", ticket.account_id, now):
+            return 2, OUTSIDE
+        auto_oco = self.options.auto_oco and book.setup.protection is None
         text = price_objection(ticket, self.markets[contract.id], self.options) or bracket_objection(
-            ticket, self.options
+            ticket, auto_oco=auto_oco
         )
         if text is not None:
             return 2, text
@@ -339,9 +377,10 @@ class World:
         before = self._exposure(book)
         after = self._exposure(book, contract, Side(ticket.side).sign * ticket.size)
         if after > before:
-            if book.floor is not None and self._account(book, ticket.account_id).balance <= book.floor:
+            firm = book.setup
+            if firm.floor is not None and self._account(book, ticket.account_id).balance <= firm.floor:
                 return 3, None
-            if book.max_minis is not None and after > book.max_minis:
+            if firm.max_minis is not None and after > firm.max_minis:
                 return 2, "Not enough margin."
         return None
 
@@ -359,42 +398,13 @@ class World:
         self._put_order(book, evolve(order, status=Status.PENDING), now)
         self.schedule(now + milliseconds(sequences.REJECTED_MS), partial(self._end, book, order.id, Status.REJECTED))
 
-    def _add_children(self, book: Book, entry: Order, ticket: Ticket, now: datetime) -> None:
-        stop_id = None
-        legs = ((ticket.stop_loss, "SL"), (ticket.take_profit, "TP"))
-        asked = [(leg, suffix) for leg, suffix in legs if leg is not None]
-        for place, (leg, suffix) in enumerate(asked):
-            child = Order(
-                id=entry.id + 1 + place,
-                account_id=entry.account_id,
-                contract=entry.contract,
-                created=now,
-                updated=now,
-                status=Status.SUSPENDED,
-                type=Type(leg.type),
-                side=entry.side.other,
-                size=entry.size,
-                custom_tag=None if entry.custom_tag is None else f"{entry.custom_tag}-{suffix}",
-                trail_ticks=abs(leg.ticks) if leg.type == Type.TRAILING_STOP else None,
-                bracket_ticks=leg.ticks,
-                parent_id=entry.id,
-                linked_id=stop_id,
-            )
-            stop_id = child.id
-            if child.custom_tag is not None:
-                book.tags.add(child.custom_tag)
-            self._put_order(book, child, now, told_ms=sequences.CHILD_CREATED_MS[suffix == "TP"])
-
     def _send_to_market(self, book: Book, order: Order, now: datetime) -> datetime:
         """Have a new order meet the market shortly; return when its sender hears that it was accepted."""
         executes_at = now + self._within(self.options.execution_ms)
         self.schedule(executes_at, partial(self._arrive, order.account_id, order.id))
         if order.type is not Type.MARKET:
             if order.type is Type.TRAILING_STOP:
-                assert order.trail_ticks is not None
-                market = self.markets[order.contract.id]
-                away = order.trail_ticks * order.contract.tick_size
-                self._trail_levels[order.id] = market.last + order.side.sign * away
+                self._start_trailing(order)
             return self.soon(now)
         closes = self._held(book, order.contract.id) * order.side.sign < 0
         told_ms = sequence_of(order.type, closes=closes).last_fill_ms + self.options.hub_lag_ms[1]
@@ -423,24 +433,23 @@ class World:
         book = self.books.get(account_id)
         if book is None:
             return Answer(self.soon(now), 1)
+        if book.setup.follower:
+            return Answer(self.soon(now), 6, "Follower accounts cannot cancel orders")
+        if not book.setup.simulated:
+            return Answer(self.soon(now), 6, "Live accounts not supported")
         order = book.orders.latest(order_id)
         if order is None or not order.status.working:
             return Answer(self.soon(now), 2)
-        self._end(book, order_id, Status.CANCELLED, now)
+        fault = self.faults.strikes("slow_cancel", account_id, now) if order.status is Status.OPEN else None
+        if fault is not None:
+            self._put_order(book, evolve(order, status=Status.PENDING_CANCELLATION, updated=now), now)
+            self.schedule(now + fault.delay(2), partial(self._end, book, order_id, Status.CANCELLED))
+        elif order.status is not Status.PENDING_CANCELLATION:
+            self._end(book, order_id, Status.CANCELLED, now)
         return Answer(self.soon(now))
 
-    def modify(
-        self,
-        account_id: int,
-        order_id: int,
-        now: datetime,
-        *,
-        size: int | None = None,
-        limit_price: Decimal | None = None,
-        stop_price: Decimal | None = None,
-        trail_price: Decimal | None = None,
-    ) -> Answer:
-        """Change an open order in place; None leaves a property as it is. Codes of Order/modify."""
+    def modify(self, account_id: int, order_id: int, now: datetime, edit: Edit) -> Answer:
+        """Change an open order in place. Codes of Order/modify."""
         self.run(now)
         book = self.books.get(account_id)
         if book is None:
@@ -450,31 +459,26 @@ class World:
             return Answer(self.soon(now), 2)
         if order.status is not Status.OPEN or order_id in self._spoken_for:
             return Answer(self.soon(now), 3, "Order cannot be modified in its present state.")
-        objection = None
-        if not self._takes_orders(now):
-            objection = NOT_TRADING
-        elif size is not None and size <= order.fill_volume:
-            objection = "Invalid order size."
-        elif limit_price is not None:
-            objection = limit_objection(limit_price, self.markets[order.contract.id], self.options)
-        elif stop_price is not None:
-            objection = stop_objection(order.side, stop_price, self.markets[order.contract.id], self.options)
-        elif trail_price is not None and not order.contract.aligned(trail_price):
-            objection = "Invalid trail price. Price is not aligned to tick size."
+        market = self.markets[order.contract.id]
+        objection = NOT_TRADING if not self._takes_orders(now) else edit_objection(order, edit, market, self.options)
         if objection is not None:
             return Answer(self.soon(now), 3, objection)
-        changed = evolve(order, updated=now, size=order.size if size is None else size)
-        if limit_price is not None and order.limit_price is not None:
-            changed = evolve(changed, limit_price=limit_price)
-        if stop_price is not None and order.stop_price is not None:
-            changed = evolve(changed, stop_price=stop_price)
-        if trail_price is not None and order.type is Type.TRAILING_STOP:
-            last = self.markets[order.contract.id].last
-            changed = evolve(changed, trail_ticks=trail_ticks(order.contract, last, trail_price))
-            self._trail_levels[order_id] = trail_price
+        changed = evolve(order, updated=now, size=order.size if edit.size is None else edit.size)
+        if edit.limit_price is not None and order.limit_price is not None:
+            changed = evolve(changed, limit_price=edit.limit_price)
+        if edit.stop_price is not None and order.stop_price is not None:
+            changed = evolve(changed, stop_price=edit.stop_price)
+        if edit.trail_price is not None and order.type is Type.TRAILING_STOP:
+            changed = evolve(changed, trail_ticks=trail_ticks(order.contract, market.last, edit.trail_price))
+            self._start_trailing(changed)
         self._put_order(book, changed, now)
         self.schedule(now + self._within(self.options.execution_ms), partial(self._arrive, account_id, order_id))
         return Answer(self.soon(now))
+
+    def _start_trailing(self, order: Order) -> None:
+        assert order.trail_ticks is not None
+        away = order.trail_ticks * order.contract.tick_size
+        self._trail_levels[order.id] = self.markets[order.contract.id].last + order.side.sign * away
 
     def close(self, account_id: int, contract_id: str, now: datetime, size: int | None = None) -> Answer:
         """Close a position, or ``size`` contracts of it, by a market order without a tag; orders stay.
@@ -496,8 +500,17 @@ class World:
             return Answer(self.soon(now), codes["OrderRejected"])
         if size is not None and not 0 < size <= abs(held):
             return Answer(self.soon(now), codes["InvalidCloseSize"])
-        order = Order(
-            id=self._next_order_id,
+        order = self._closing_order(account_id, contract, held, size, now)
+        self._put_order(book, order, now)
+        if self.options.close_cancels_brackets and size is None:
+            for other in list(book.orders.rows()):
+                if other.parent_id is not None and other.contract is contract and other.status.working:
+                    self._end(book, other.id, Status.CANCELLED, now)
+        return Answer(self._send_to_market(book, order, now))
+
+    def _closing_order(self, account_id: int, contract: Contract, held: int, size: int | None, now: datetime) -> Order:
+        return Order(
+            id=self._new_order_id(),
             account_id=account_id,
             contract=contract,
             created=now,
@@ -508,13 +521,6 @@ class World:
             size=abs(held) if size is None else size,
             closing=True,
         )
-        self._next_order_id += 1 + self._rng.randint(0, 40)
-        self._put_order(book, order, now)
-        if self.options.close_cancels_brackets and size is None:
-            for other in list(book.orders.rows()):
-                if other.parent_id is not None and other.contract is contract and other.status.working:
-                    self._end(book, other.id, Status.CANCELLED, now)
-        return Answer(self._send_to_market(book, order, now))
 
     def _put_order(self, book: Book, order: Order, at: datetime, *, told_ms: float = 0) -> None:
         """Make ``order`` the newest version and tell the hub."""
@@ -527,6 +533,7 @@ class World:
             working.pop(order.id, None)
             self._trail_levels.pop(order.id, None)
             self._spoken_for.discard(order.id)
+            self._overrun.discard(order.id)
         self._tell_order(order, at + milliseconds(told_ms))
 
     def _tell_order(self, order: Order, at: datetime) -> None:
@@ -546,19 +553,12 @@ class World:
 
     def _settle_children(self, book: Book, entry: Order, at: datetime) -> None:
         """When an entry ends unfilled its legs end too; where it filled in part they protect that part."""
-        for child in self._children(book, entry.id):
+        for child in children(book, entry.id):
             if child.status is Status.SUSPENDED:
                 if entry.fill_volume:
                     self._activate(child, entry, at)
                 else:
                     self._put_order(book, evolve(child, status=Status.CANCELLED, updated=at), at)
-
-    def _children(self, book: Book, parent_id: int) -> Iterable[Order]:
-        # an entry and its children have consecutive ids
-        for child_id in (parent_id + 1, parent_id + 2):
-            child = book.orders.latest(child_id)
-            if child is not None and child.parent_id == parent_id:
-                yield child
 
     # --- fills ---
 
@@ -582,120 +582,62 @@ class World:
 
     def _fill(self, order: Order, quantity: int, price: Decimal, at: datetime) -> None:
         book, contract = self.books[order.account_id], order.contract
-        before = book.positions.latest(contract.id)
-        held = before.size if before is not None else 0
-        closing = min(quantity, abs(held)) if held * order.side.sign < 0 else 0
-
-        trades: list[Trade] = []
-        positions: list[Position] = []
-        again: list[Trade] = []
-        if closing:
-            assert before is not None
-            points = (price - before.average_price) * (1 if held > 0 else -1)
-            gross = (contract.value_of(points) * closing).quantize(_MONEY_DIGITS, ROUND_HALF_EVEN)
-            trades.append(self._trade(order, closing, price, gross, at))
-            consumed, lots = _take_lots(before.lots, closing)
-            again = [trade for trade in map(book.trades.latest, consumed) if trade is not None]
-            before = evolve(before, size=held + order.side.sign * closing, lots=lots)
-            positions.append(before)
-        if quantity > closing:
-            trade = self._trade(order, quantity - closing, price, None, at)
-            trades.append(trade)
-            positions.append(self._enlarged(before, trade, order))
-
+        booked = self._bookkeeper.book(order, quantity, price, book.positions.latest(contract.id), at)
         done = order.fill_volume + quantity
-        spent = (order.filled_price or Decimal(0)) * order.fill_volume + price * quantity
+        cancelling = order.status is Status.PENDING_CANCELLATION
         order = evolve(
             order,
             fill_volume=done,
-            filled_price=(spent / done).quantize(_AVERAGE_DIGITS, ROUND_HALF_EVEN),
-            status=Status.FILLED if done == order.size else Status.OPEN,
+            filled_price=averaged(order, quantity, price),
+            status=Status.FILLED if done == order.size else order.status if cancelling else Status.OPEN,
             updated=at,
         )
-        net = sum((trade.net for trade in trades), Decimal(0))
-        account = self._account(book, order.account_id)
-        account = evolve(account, balance=account.balance + net)
-        book.realized_net += net
-
-        for trade in trades:
+        account = self._with_money(book, sum((trade.net for trade in booked.trades), Decimal(0)))
+        for trade in booked.trades:
             book.trades.put(trade.id, trade, self._visible(at))
-        for position in positions:
+            if fault := self.faults.strikes("void_trade", order.account_id, at):
+                self.schedule(at + fault.delay(5), partial(self._void, book, trade.id))
+        for position in booked.positions:
             book.positions.put(contract.id, position, self._visible(at))
         book.account.put(account.id, account, self._visible(at))
-        self._tell_fill(order, trades, again, positions, account, at, closes=bool(closing))
+        self._tell_fill(order, booked, account, at)
         if order.status is Status.FILLED:
             self._after_fill(book, order, at)
+        self._after_change(book, order.account_id, contract.id, at)
 
-    def _trade(self, order: Order, size: int, price: Decimal, gross: Decimal | None, at: datetime) -> Trade:
-        trade = Trade(
-            id=self._next_trade_id,
-            account_id=order.account_id,
-            contract=order.contract,
-            created=at,
-            price=price,
-            profit_and_loss=gross,
-            fees=order.contract.fees * size,
-            commissions=order.contract.commission * size,
-            side=order.side,
-            size=size,
-            order_id=order.id,
-        )
-        self._next_trade_id += 1 + self._rng.randint(0, 40)
-        return trade
+    def _with_money(self, book: Book, net: Decimal) -> Account:
+        account = self._account(book, book.setup.id)
+        book.realized_net += net
+        return evolve(account, balance=account.balance + net)
 
-    def _enlarged(self, before: Position | None, trade: Trade, order: Order) -> Position:
-        change = order.side.sign * trade.size
-        lot = (trade.id, trade.size)
-        if before is not None and before.size:
-            size = before.size + change
-            cost = before.average_price * abs(before.size) + trade.price * trade.size
-            average = (cost / abs(size)).quantize(_AVERAGE_DIGITS, ROUND_HALF_EVEN)
-            return evolve(before, size=size, average_price=average, lots=(*before.lots, lot))
-        position = Position(
-            id=self._next_position_id,
-            account_id=order.account_id,
-            contract=order.contract,
-            created=trade.created,
-            size=change,
-            average_price=trade.price,
-            lots=(lot,),
-        )
-        self._next_position_id += 1 + self._rng.randint(0, 9)
-        return position
-
-    def _tell_fill(
-        self,
-        order: Order,
-        trades: list[Trade],
-        again: list[Trade],
-        positions: list[Position],
-        account: Account,
-        at: datetime,
-        *,
-        closes: bool,
-    ) -> None:
+    def _tell_fill(self, order: Order, booked: Booked, account: Account, at: datetime) -> None:
         tell = partial(self.outbox.tell_user, account_id=account.id)
+        book = self.books[account.id]
+        closes = booked.trades[0].profit_and_loss is not None
         for part, offset_ms in sequence_of(order.type, closes=closes).parts:
             moment = at + milliseconds(offset_ms)
             match part:
                 case Part.ORDER:
-                    self._put_order(self.books[account.id], order, at, told_ms=offset_ms)
+                    self._put_order(book, order, at, told_ms=offset_ms)
                 case Part.TRADE:
-                    for trade in trades:
+                    for trade in booked.trades:
                         tell("GatewayUserTrade", action=0, row=trade_row(trade, hub=True), at=moment)
                 case Part.OPENING_AGAIN:
-                    for trade in again:
+                    for trade in filter(None, map(book.trades.latest, booked.used_up)):
                         row = trade_row(trade, hub=True, again=True)
                         tell("GatewayUserTrade", action=0, row=row, at=moment)
                 case Part.POSITION:
-                    for position in positions:
-                        row = position_row(position, hub=True)
-                        tell("GatewayUserPosition", action=1 if position.size else 2, row=row, at=moment)
+                    for position in booked.positions:
+                        self._tell_position(position, moment)
                 case Part.ACCOUNT:
                     tell("GatewayUserAccount", action=1, row=account_row(account), at=moment)
                     for _ in range(self._rng.randint(*self.options.account_repeats)):
                         repeat_at = moment + self._within(self.options.account_repeat_ms)
                         self.schedule(repeat_at, partial(self._tell_account, account.id))
+
+    def _tell_position(self, position: Position, at: datetime) -> None:
+        row = position_row(position, hub=True)
+        self.outbox.tell_user("GatewayUserPosition", position.account_id, 1 if position.size else 2, row, at)
 
     def _tell_account(self, account_id: int, at: datetime) -> None:
         row = account_row(self._account(self.books[account_id], account_id))
@@ -703,18 +645,21 @@ class World:
 
     def _after_fill(self, book: Book, order: Order, at: datetime) -> None:
         """Wake the legs of a filled entry; cancel the sibling of a filled leg."""
-        for child in self._children(book, order.id):
+        for child in children(book, order.id):
             delay_ms = sequences.CHILD_ACTIVATED_MS[child.type is Type.LIMIT]
             self.schedule(at + milliseconds(delay_ms), partial(self._wake_child, book, child.id))
         if order.parent_id is None:
             return
-        for sibling in self._children(book, order.parent_id):
+        for sibling in children(book, order.parent_id):
             if sibling.id == order.id or not sibling.status.working:
                 continue
             if self.faults.strikes("leg_left_behind", order.account_id, at):
                 self.left_behind.add(sibling.id)
                 continue
-            self._spoken_for.add(sibling.id)
+            if self.options.oco_gap_fills:
+                self.left_behind.add(sibling.id)
+            else:
+                self._spoken_for.add(sibling.id)
             cancel = partial(self._end, book, sibling.id, Status.CANCELLED)
             self.schedule(at + self._within(self.options.oco_ms), cancel)
 
@@ -727,23 +672,118 @@ class World:
             self._activate(child, parent, at)
 
     def _activate(self, child: Order, parent: Order, at: datetime) -> None:
-        assert parent.filled_price is not None
-        assert child.bracket_ticks is not None
-        price = _to_grid(parent.filled_price, child.contract) + child.bracket_ticks * child.contract.tick_size
-        child = evolve(child, status=Status.OPEN, size=parent.fill_volume, updated=at)
-        if child.type is Type.LIMIT:
-            child = evolve(child, limit_price=price)
-        elif child.type is Type.STOP:
-            child = evolve(child, stop_price=price)
-        else:
+        child, price = woken(child, parent, at)
+        if child.type is Type.TRAILING_STOP:
             self._trail_levels[child.id] = price
         self._put_order(self.books[child.account_id], child, at)
         self._try(child, self.markets[child.contract.id], at, arriving=True)
 
+    # --- what the platform and the firm do by themselves ---
+
+    def _after_change(self, book: Book, account_id: int, contract_id: str, at: datetime) -> None:
+        """Have protective orders follow a position that has changed, and see that the account is not at its floor."""
+        if book.setup.protection is not None:
+            position = book.positions.latest(contract_id)
+            if position is None or not position.size:  # no attached order may open anything
+                self._spoken_for.update(order.id for order in self._attached(book, contract_id))
+            self.schedule(at + self._within(self.options.oco_ms), partial(self._protect, book, contract_id))
+        if book.setup.liquidates:
+            self._guard_floor(book, account_id, at)
+
+    def _attached(self, book: Book, contract_id: str) -> list[Order]:
+        """Return the working orders that the platform has attached to a position."""
+        orders = map(book.orders.latest, self._working.get(contract_id, {}))
+        return [order for order in orders if order is not None and order.protective]
+
+    def _protect(self, book: Book, contract_id: str, at: datetime) -> None:
+        position = book.positions.latest(contract_id)
+        assert position is not None
+        assert book.setup.protection is not None
+        attached = {order.type: order for order in self._attached(book, contract_id)}
+        for wanted in protection(position, book.setup.protection, at):
+            order = attached.pop(wanted.type, None)
+            if order is not None and (order.side is not wanted.side or order.id in self._spoken_for):
+                self._end(book, order.id, Status.CANCELLED, at)
+                order = None
+            if order is None:
+                order = evolve(wanted, id=self._new_order_id())
+            else:
+                size = order.fill_volume + wanted.size
+                order = evolve(
+                    order, size=size, limit_price=wanted.limit_price, stop_price=wanted.stop_price, updated=at
+                )
+            self._put_order(book, order, at)
+            self._try(order, self.markets[contract_id], at, arriving=True)
+        for order in attached.values():
+            self._end(book, order.id, Status.CANCELLED, at)
+
+    def _equity(self, book: Book) -> Decimal:
+        """Return the balance with the open profit and loss at last prices."""
+        equity = self._account(book, book.setup.id).balance
+        for position in book.positions.rows():
+            points = self.markets[position.contract.id].last - position.average_price
+            equity += position.contract.value_of(points) * position.size
+        return equity
+
+    def _guard_floor(self, book: Book, account_id: int, at: datetime) -> None:
+        """Where the account has touched its floor, lock it, cancel everything and close everything."""
+        account, floor = self._account(book, account_id), book.setup.floor
+        if floor is None or not account.can_trade or self._equity(book) > floor:
+            return
+        book.account.put(account_id, evolve(account, can_trade=False), self._visible(at))
+        self._tell_account(account_id, at)
+        for order in list(book.orders.rows()):
+            if not order.closing:
+                self._end(book, order.id, Status.CANCELLED, at)
+        for position in list(book.positions.rows()):
+            if position.size:
+                order = self._closing_order(account_id, position.contract, position.size, None, at)
+                self._put_order(book, order, at)
+                self._send_to_market(book, order, at)
+
+    def void_trade(self, trade_id: int, now: datetime) -> Trade:
+        """Bust a trade: money and position become as if it had never been, and the hub tells.
+
+        Raises ``KeyError`` for an unknown trade.
+        """
+        self.run(now)
+        for book in self.books.values():
+            if book.trades.latest(trade_id) is not None:
+                return self._void(book, trade_id, now)
+        raise KeyError(trade_id)
+
+    def _void(self, book: Book, trade_id: int, at: datetime) -> Trade:
+        trade = book.trades.latest(trade_id)
+        assert trade is not None
+        if trade.voided:
+            return trade
+        voided = evolve(trade, voided=True)
+        book.trades.put(trade_id, voided, self._visible(at))
+        account = self._with_money(book, -trade.net)
+        before = book.positions.latest(trade.contract.id)
+        assert before is not None
+        standing = [row for row in book.trades.rows() if row.contract is trade.contract and not row.voided]
+        after = self._bookkeeper.without(trade, before, standing, at)
+        book.positions.put(trade.contract.id, after, self._visible(at))
+        book.account.put(account.id, account, self._visible(at))
+        self._enliven(trade.contract.id, at)
+        self.outbox.tell_user("GatewayUserTrade", account.id, 1, trade_row(voided, hub=True), at)
+        if before.size or after.size:
+            self._tell_position(after, at + milliseconds(sequences.VOIDED_MS))
+        self._tell_account(account.id, at + milliseconds(2 * sequences.VOIDED_MS))
+        self._after_change(book, account.id, trade.contract.id, at)
+        return voided
+
     # --- the firm's desk, and plain questions ---
 
     def set_account(
-        self, account_id: int, now: datetime, *, can_trade: bool | None = None, balance: Decimal | None = None
+        self,
+        account_id: int,
+        now: datetime,
+        *,
+        can_trade: bool | None = None,
+        visible: bool | None = None,
+        balance: Decimal | None = None,
     ) -> None:
         """Do what the firm's desk does, and tell the hub. Raises ``KeyError`` for an unknown account."""
         self.run(now)
@@ -751,11 +791,26 @@ class World:
         account = self._account(book, account_id)
         if can_trade is not None:
             account = evolve(account, can_trade=can_trade)
+        if visible is not None:
+            account = evolve(account, visible=visible)
         if balance is not None:
             book.adjustments += balance - account.balance
             account = evolve(account, balance=balance)
         book.account.put(account_id, account, self._visible(now))
         self._tell_account(account_id, now)
+
+    def restart_account(self, account_id: int, now: datetime) -> Account:
+        """Have the firm begin an account anew: the old one is dead and hidden, the new one has another id.
+
+        What the old one held stays as it was. Raises ``KeyError`` for an unknown account.
+        """
+        self.run(now)
+        old = self.books[account_id]
+        new_id = max(self.books) + 1 + self._rng.randint(0, 40)
+        self._open_account(old.user, evolve(old.setup, id=new_id, name=f"{old.setup.name[:-8]}{new_id:08d}"))
+        self.set_account(account_id, now, can_trade=False, visible=False)
+        self._tell_account(new_id, now)
+        return self.account(new_id)
 
     def account(self, account_id: int) -> Account:
         """Return an account as it is. Raises ``KeyError`` for an unknown one."""
@@ -784,21 +839,3 @@ _PARTIAL_CLOSE_CODES = {
     "InvalidCloseSize": 5,
     "OrderRejected": 6,
 }
-
-
-def _to_grid(price: Decimal, contract: Contract) -> Decimal:
-    return (price / contract.tick_size).quantize(Decimal(1), ROUND_HALF_EVEN) * contract.tick_size
-
-
-def _take_lots(lots: tuple[tuple[int, int], ...], size: int) -> tuple[list[int], tuple[tuple[int, int], ...]]:
-    """Take ``size`` contracts from the oldest lots; return the trades touched and what is left."""
-    consumed: list[int] = []
-    left: list[tuple[int, int]] = []
-    for trade_id, count in lots:
-        if size > 0:
-            consumed.append(trade_id)
-        taken = min(size, count)
-        size -= taken
-        if count > taken:
-            left.append((trade_id, count - taken))
-    return consumed, tuple(left)

@@ -115,6 +115,15 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=FIRST)
 def bench(session: nox.Session) -> None:
-    """Report how fast it is, as ratios within this run."""
-    session.install("-e", ".")
+    """Report how fast it is, as ratios within this run; the other clients are installed for this alone."""
+    session.install("-e", ".", "pysignalr", "signalrcore")
     session.run("python", "benchmarks/breach_to_request.py", *session.posargs)
+    session.run("python", "benchmarks/signalr.py", *session.posargs)
+    session.run("python", "benchmarks/signalr.py", "--slow-handler")
+
+
+@nox.session(python=FIRST)
+def fuzz(session: nox.Session) -> None:
+    """Feed the SignalR core whatever reaches new code, for a minute or as long as -max_total_time=seconds says."""
+    session.install("-e", ".", "atheris>=3")
+    session.run("python", "-m", "tests.fuzz", session.create_tmp(), *session.posargs)

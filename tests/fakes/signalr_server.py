@@ -40,7 +40,7 @@ class Peer:
         await self.accept()
         while not self.heard:
             await self.hear()
-        await self.say(HandshakeAccepted(), *more)
+        await self.write(HandshakeAccepted(), *more)
 
     async def hear(self) -> list[Message]:
         messages = self.core.receive(await self.socket.get_message())
@@ -52,6 +52,10 @@ class Peer:
             await self.hear()
 
     async def say(self, *messages: Message) -> None:
+        await self.write(*messages)
+        await trio.testing.wait_all_tasks_blocked()  # so that it is read by itself, if anybody reads
+
+    async def write(self, *messages: Message) -> None:
         await self.socket.send_message("".join([self.core.send(message) for message in messages]))
 
     async def answer_calls(self, result: object = None) -> None:
@@ -153,15 +157,16 @@ class Site:
         await trio.lowlevel.checkpoint()
         self.dialled.append(url)
         ours, theirs = trio.testing.memory_stream_pair()
-        self.nursery.start_soon(self._attend, theirs)
+        self.nursery.start_soon(self.attend, theirs)
         return ours
 
-    async def _attend(self, stream: trio.abc.Stream) -> None:
+    async def attend(self, stream: trio.abc.Stream) -> None:
+        """Be the server at the end of ``stream``."""
         first = bytes(await stream.receive_some())
         if first.startswith(b"POST"):
             await self._negotiate(stream, first)
         else:
-            await attend(_Rewound(stream, first), self._note_and_behave)
+            await attend(Rewound(stream, first), self._note_and_behave)
 
     async def _note_and_behave(self, peer: Peer) -> None:
         headers = {name.decode(): value.decode() for name, value in peer.request.headers}
@@ -190,7 +195,7 @@ class Site:
         await stream.aclose()
 
 
-class _Rewound(trio.abc.Stream):
+class Rewound(trio.abc.Stream):
     """A stream of which something has been read already."""
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:

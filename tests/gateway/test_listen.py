@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from random import Random
 
 import pytest
 import trio
@@ -43,18 +42,12 @@ from flatguard.signalr_client.hub import Hub as HubConnection
 from flatguard.signalr_client.reconnect import STABLE_S, Phase
 from flatguard.simulator.hubs import Client
 from flatguard.simulator.options import Options
+from tests.fakes.chance import Edge
 from tests.fakes.memory_gateway import MemoryGateway, open_gateway
 
 MNQ, ES, NQ = ContractId("CON.F.US.MNQ.Z26"), ContractId("CON.F.US.EP.Z26"), ContractId("CON.F.US.ENQ.Z26")
 LIVELY = Options.calm().but(price_walk=True)
 HOUR = 3600.0
-
-
-class Middle(Random):
-    """Draws the middle of every range."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return (a + b) / 2
 
 
 @define
@@ -94,7 +87,7 @@ class Ear:
 
 def listener(gateway: MemoryGateway, ear: Ear, hub: Hub = Hub.USER) -> Listener:
     return Listener(
-        hub, f"http://gateway/hubs/{hub}", gateway.token, gateway.clock, Middle(), ear.send, dial=gateway.dial
+        hub, f"http://gateway/hubs/{hub}", gateway.token, gateway.clock, Edge(), ear.send, dial=gateway.dial
     )
 
 

@@ -493,6 +493,13 @@ def test_numbers_that_an_enumeration_does_not_have_are_kept(number: int) -> None
     assert str(number).removeprefix("-") in event.order.status.name
 
 
+@pytest.mark.parametrize("field", ["status", "type", "side"])
+@pytest.mark.parametrize("value", [True, False, None, "x", Decimal("1.5"), [1]])
+def test_what_is_no_number_is_no_member_of_an_enumeration(field: str, value: object) -> None:
+    with pytest.raises(UnreadableAnswer):
+        structure(but(ENTRY, **{field: value}), Order)
+
+
 # --- Quotes ---
 
 

@@ -38,6 +38,7 @@ IMPURE = {
     "time",
     "trio",
     "trio_websocket",
+    "websockets",
 }
 BANNED = set(PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
 
@@ -127,7 +128,11 @@ def test_the_pure_rooms_know_nothing_of_the_world(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "door"),
-    [("httpx", "flatguard/gateway/http.py"), ("trio_websocket", "flatguard/signalr_client/socket.py")],
+    [
+        ("httpx", "flatguard/gateway/http.py"),
+        ("trio_websocket", "flatguard/signalr_client/socket_trio_websocket.py"),
+        ("websockets", "flatguard/signalr_client/socket_websockets.py"),
+    ],
 )
 def test_each_library_that_has_traps_stands_behind_one_door(library: str, door: str) -> None:
     users = {name(path) for path in FILES if any(within(what, {library}) for what in imported(tree(path)))}

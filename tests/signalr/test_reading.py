@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+import json
+import random
+from decimal import Decimal, InvalidOperation
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flatguard.signalr import (
     VOID,
@@ -26,6 +30,7 @@ from flatguard.signalr import (
     StreamInvocation,
     StreamItem,
 )
+from flatguard.signalr.framing import read_json
 
 RS = "\x1e"
 
@@ -346,3 +351,88 @@ def test_a_server_is_told_of_a_protocol_that_it_does_not_speak() -> None:
     assert server.receive('{"protocol":"messagepack","version":3}' + RS) == [HandshakeRequest("messagepack", 3)]
     assert server.send(HandshakeRefused("not spoken here")) == '{"error":"not spoken here"}' + RS
     assert server.state is State.CLOSED
+
+
+# --- The decoder beside the standard library's, which is slow and known to be exact ---
+
+SEEDS = [
+    b'{"type":1,"target":"T","arguments":[1,-0,0.0,1.50,1e5,-1E-7,9007199254740993,18446744073709551616,-9.0E+2]}',
+    '{"a":"\\u00e9\\ud83d\\ude00\\n\\/","b":[true,false,null,{}],"\u00e9":"\U0001f600"}'.encode(),
+    b'{"a":{"b":[[[]]]},"a":2,"c":"\\ud83d\\ude00"}',
+    b' {"x" : [ 1 , 2.5e+3 ] } \n',
+]
+SPLINTERS = [
+    *(bytes([octet]) for octet in b"\"\\0123456789-+.eE{}[],: \t\n\r\x00\x0b\x0c\x1f\x7f/'\xff"),
+    *(b"\\u", b"d800", b"\\udc00", b"9" * 25, b"NaN", b"-Infinity", b"null", b"true", b"//", b"0x1"),
+    *(b"1e999", b"1e7000", b"-1e-7000", b"0e9999999", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\xa0"),
+]
+
+
+def no_constant(text: str) -> object:
+    raise ValueError(text)
+
+
+REFERENCE = json.JSONDecoder(parse_float=Decimal, parse_constant=no_constant)
+
+
+def by_the_reference(record: bytes) -> str | None:
+    """What the standard library reads; None where it, or our limit on numbers and half characters, refuses."""
+    try:
+        fields = REFERENCE.decode(record.decode())
+        repr(fields).encode()
+        json.dumps(fields, ensure_ascii=False, default=str).encode()
+    except (ValueError, InvalidOperation):
+        return None
+    return repr(fields) if isinstance(fields, dict) and not beyond(fields) else None
+
+
+def beyond(value: object) -> bool:
+    if isinstance(value, Decimal):
+        return abs(value.adjusted()) > 6_144
+    if isinstance(value, dict | list):
+        return any(map(beyond, value.values() if isinstance(value, dict) else value))
+    return False
+
+
+def by_ours(record: bytes) -> str | None:
+    try:
+        return repr(read_json(record))
+    except RemoteProtocolError:
+        return None
+
+
+@given(st.sampled_from(SEEDS), st.randoms(use_true_random=False), st.integers(1, 4))
+@settings(max_examples=400)
+def test_a_spoiled_record_is_read_as_the_standard_library_reads_it(
+    seed: bytes, chance: random.Random, times: int
+) -> None:
+    record = bytearray(seed)
+    for _ in range(times):
+        start = chance.randrange(len(record) + 1)
+        record[start : start + chance.choice([0, 0, 1, 1, 2, 5])] = chance.choice(SPLINTERS)
+    ours, theirs = by_ours(bytes(record)), by_the_reference(bytes(record))
+    if ours is None and theirs is not None:
+        assert b"\\u" in record, "half of a surrogate pair in a value that another replaces"
+    else:
+        assert ours == theirs
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=5), st.booleans())
+def test_whatever_is_json_is_read_as_the_standard_library_reads_it(fields: dict[str, object], escaped: bool) -> None:
+    record = json.dumps(fields, ensure_ascii=escaped).encode("utf-8", "replace")
+    assert by_ours(record) == by_the_reference(record)
+
+
+@pytest.mark.parametrize("digits", [1_000, 1_001, 4_000])
+@pytest.mark.parametrize("shape", ['{{"type":6,"x":{}}}', '{{"type":6,"x":[{{"y":-{}}}]}}', '{{"type":6,"x":"{}"}}'])
+def test_a_whole_number_may_have_a_thousand_digits_and_a_text_any(digits: int, shape: str) -> None:
+    """More of them take time that grows with their square."""
+    understood = by_ours(shape.format("9" * digits).encode()) is not None
+    assert understood == (digits == 1_000 or shape.endswith('"{}"}}'))

@@ -43,6 +43,14 @@ async def token() -> str:
     return TOKEN
 
 
+async def all_of(hub: Hub, count: int) -> list[Invocation]:
+    """The next calls of the server, in however many batches they come."""
+    received: list[Invocation] = []
+    while len(received) < count:
+        received += await hub.receive()
+    return received
+
+
 Pair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
 
 
@@ -352,8 +360,7 @@ async def test_a_slow_consumer_stalls_no_ping_and_misses_nothing(
         await trio.sleep(100)
         assert hub.statistics().messages_waiting == 4, "one was in the reader's hands"
         assert line.peer.times_of(Ping) == [0, 15, 30, 45, 60, 75, 90]
-        received = [await hub.receive() for _ in range(20)]
-        assert received == [[Invocation("Quote", (number,))] for number in range(20)]
+        assert await all_of(hub, 20) == [Invocation("Quote", (number,)) for number in range(20)]
         assert hub.statistics().messages_waiting == 0
 
 
@@ -470,8 +477,7 @@ async def test_time_that_the_consumer_takes_is_no_silence_of_the_server(
 
     async with open_hub(URL, token=token, dial=serve(behave)) as hub:
         await trio.sleep(200)
-        for number in range(5):
-            assert await hub.receive() == [Invocation("Quote", (number,))]
+        assert await all_of(hub, 5) == [Invocation("Quote", (number,)) for number in range(5)]
 
 
 # --- Calling ---
@@ -710,6 +716,32 @@ async def test_a_close_is_answered_with_a_close(serve: Serve) -> None:
     assert line.peer.times_of(Close)
     with pytest.raises(HubLost, match="the server closed the connection"):  # not: "we left"
         await hub.receive()
+
+
+async def test_a_close_that_comes_while_we_speak_is_answered_too(serve: Serve, autojump_clock: trio.abc.Clock) -> None:
+    """Our first ping takes a second to leave. Were it cut short, nothing that follows would be understood."""
+    line = Line()
+    far_end = serve(line)
+
+    async def slow(url: str) -> trio.abc.Stream:
+        stream = await far_end(url)
+        assert isinstance(stream, trio.StapledStream)
+        deliver = stream.send_stream.send_all_hook
+
+        async def deliver_slowly() -> None:
+            await deliver()
+            await trio.sleep(1)
+
+        stream.send_stream.send_all_hook = deliver_slowly
+        return stream
+
+    async with open_hub(URL, token=token, dial=slow) as hub:
+        await line.up.wait()
+        await line.peer.say(Close())
+        with pytest.raises(HubLost):
+            await hub.receive()
+    await trio.testing.wait_all_tasks_blocked()
+    assert line.peer.times_of(Close)
 
 
 async def test_leaving_says_close_and_then_goodbye(serve: Serve) -> None:

@@ -16,20 +16,10 @@ from flatguard.signalr import Close, Invocation, Ping
 from flatguard.signalr_client.errors import HubCallFailed, HubLost, HubUnreachable
 from flatguard.signalr_client.hub import STANDARD, Hub, open_hub
 from flatguard.signalr_client.reconnect import CHANGES_HELD, STABLE_S, Link, LinkState, Phase, Serve, delay_s
+from tests.fakes.chance import Edge
 from tests.fakes.signalr_server import ACCEPTED, Answered, Behaviour, Peer, Site, serving
 
 URL = "https://rtc.example.com/hubs/user"
-
-
-class Edge(Random):
-    """Draws one edge of every range, or its middle."""
-
-    def __init__(self, edge: str = "middle") -> None:
-        super().__init__(0)
-        self.edge = edge
-
-    def uniform(self, a: float, b: float) -> float:
-        return {"lowest": a, "middle": (a + b) / 2, "highest": b}[self.edge]
 
 
 # --- The schedule ---
@@ -247,6 +237,27 @@ async def test_whoever_serves_and_returns_gets_another_connection(
     door = Door(nursery, stay)
     await changes_of(Link(door, Edge()), leave, for_s=5)
     assert door.tried_at == [0, 3]
+
+
+async def test_what_the_server_said_counts_more_than_what_whoever_serves_made_of_it(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    async def confused(hub: Hub) -> None:
+        with pytest.raises(HubLost):
+            await hub.receive()
+        raise HubCallFailed("Subscribe", "no")
+
+    changes = await changes_of(Link(Door(nursery, closing(Close("go away"))), Edge()), confused)
+    assert changes[-1].phase is Phase.CLOSED
+    assert "go away" in changes[-1].reason
+
+
+async def test_an_alarm_stands_until_there_is_a_connection(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    door = Door(nursery, closing(Close("go away")), UNREACHABLE, stay)
+    changes = await changes_of(Link(door, Edge(), come_back_always=True), for_s=60)
+    assert [change.alarming for change in changes] == [False, True, True, False]
 
 
 async def test_an_error_that_is_a_bug_ends_the_link(nursery: trio.Nursery, autojump_clock: trio.abc.Clock) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import cattrs
@@ -27,20 +28,24 @@ from flatguard.model.events import (
     QuoteMoved,
     TradeMade,
 )
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
 
 T = TypeVar("T")
+E = TypeVar("E", bound=IntEnum)
 
 LONG, SHORT = 1, 2
 
 LARGEST = Decimal(10**15)  # no price and no balance comes near; beyond it reckoning would not be exact any more
+_EVERYDAY = 15
 _EXPONENTS = (-28, 15)  # what the broker's own decimals can have
 _AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,28})?")
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 def _decimal(value: Any, _type: type = Decimal) -> Decimal:
+    if type(value) is Decimal and len(text := str(value)) <= _EVERYDAY and "E" not in text and value.is_finite():
+        return value  # so short, and written without an exponent, it is within all limits
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError(f"not an exact number: {value!r:.40}")
     if isinstance(value, str) and not _AMOUNT.fullmatch(value):
@@ -56,6 +61,8 @@ def _exponent(number: Decimal) -> int:
 
 
 def _integer(value: Any, _type: type = int) -> int:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     elif isinstance(value, Decimal) and (exact := _decimal(value)) == exact.to_integral_value():
@@ -82,7 +89,22 @@ def moment(value: Any, _type: type = datetime) -> datetime:
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError(f"not a time: {value!r:.40}")
     read = datetime.fromisoformat(value)
+    if read.tzinfo is UTC:
+        return read
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+def _members(kind: type[E]) -> Callable[[Any, type], E]:
+    known = {member.value: member for member in kind}
+
+    def read(value: Any, _type: type) -> E:
+        return known[value] if type(value) is int and value in known else kind(_integer(value))
+
+    return read
+
+
+def _if_told(read: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
+    return lambda value, kind: None if value is None else read(value, kind)
 
 
 def _position(row: Mapping[str, Any], _type: type) -> Position:
@@ -105,8 +127,14 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(datetime, moment)
+    for name in (AccountId, OrderId, TradeId):
+        converter.register_structure_hook(name, _integer)
+    converter.register_structure_hook(ContractId, _text)
+    # Found once, here; the converter's own way with what may be missing looks for the reader at every value.
+    for kind, read in ((Decimal, _decimal), (datetime, moment), (str, _text), (OrderId, _integer)):
+        converter.register_structure_hook(kind | None, _if_told(read))
     for enumeration in (OrderStatus, OrderType, Side):
-        converter.register_structure_hook(enumeration, lambda value, kind: kind(_integer(value)))
+        converter.register_structure_hook(enumeration, _members(enumeration))
     converter.register_structure_hook(Position, _position)
 
     def rename(model: type, **names: str) -> None:
@@ -141,33 +169,38 @@ def _converter() -> cattrs.Converter:
 
 
 _CONVERTER = _converter()
+_READERS: Mapping[type, Callable[[Any, type], Any]] = {
+    model: _CONVERTER.get_structure_hook(model) for model in (Account, Contract, Order, Position, Trade)
+}
 _TRADE_DEFAULTS: Mapping[str, object] = {"profitAndLoss": None, "fees": 0, "commissions": None, "voided": False}
 
 
 def structure(row: object, model: type[T]) -> T:
     """Read one row of the broker's as ``model``. Raises UnreadableAnswer with the reason."""
-    name = model.__name__.lower()
-    if not isinstance(row, Mapping):
-        raise UnreadableAnswer(f"a row that should be of type {name} is not an object")
-    told = {key: value for key, value in row.items() if value is not None}  # null says what a missing key says
+    if not isinstance(row, dict):
+        raise UnreadableAnswer(f"a row that should be of type {model.__name__.lower()} is not an object")
+    told = {**_TRADE_DEFAULTS, **row} if model is Trade else row
     try:
-        value = _CONVERTER.structure({**_TRADE_DEFAULTS, **told} if model is Trade else told, model)
+        value: T = _READERS[model](told, model)
         _refuse_nonsense(value)
-    except KeyError as error:
-        raise UnreadableAnswer(f"a row of type {name} lacks {error}") from None
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise UnreadableAnswer(f"a row of type {name} cannot be read: {error}") from None
-    return value
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+        if None in row.values():  # null says what a missing key says, but only here do we know that it matters
+            return structure({key: value for key, value in row.items() if value is not None}, model)
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+    else:
+        return value
+    raise UnreadableAnswer(f"a row of type {model.__name__.lower()} {what}")
 
 
 def _refuse_nonsense(value: object) -> None:
-    match value:
-        case Contract(tick_size=size, tick_value=worth) if size <= 0 or worth <= 0:
-            raise ValueError(f"a tick of {size} worth {worth}")
-        case Order(size=size, fill_volume=filled) if size < 0 or filled < 0:
-            raise ValueError(f"{filled} of {size} filled")
-        case Trade(size=size) if size < 0:
-            raise ValueError(f"a size of {size}")
+    if isinstance(value, Order):
+        if value.size < 0 or value.fill_volume < 0:
+            raise ValueError(f"{value.fill_volume} of {value.size} filled")
+    elif isinstance(value, Trade):
+        if value.size < 0:
+            raise ValueError(f"a size of {value.size}")
+    elif isinstance(value, Contract) and (value.tick_size <= 0 or value.tick_value <= 0):
+        raise ValueError(f"a tick of {value.tick_size} worth {value.tick_value}")
 
 
 def structure_list(body: Mapping[str, object], key: str, model: type[T]) -> tuple[T, ...]:
@@ -179,7 +212,7 @@ def structure_list(body: Mapping[str, object], key: str, model: type[T]) -> tupl
 
 
 def _data(argument: object) -> object:
-    if isinstance(argument, Mapping) and isinstance(argument.get("data"), Mapping):
+    if isinstance(argument, dict) and isinstance(argument.get("data"), dict):
         return argument["data"]
     return argument
 
@@ -188,15 +221,18 @@ def _rows(arguments: Sequence[object]) -> list[object]:
     """Return the entities in a user-hub event's arguments: enveloped or bare, one or several."""
     rows: list[object] = []
     for argument in arguments:
-        rows += [_data(item) for item in argument] if isinstance(argument, list) else [_data(argument)]
+        if isinstance(argument, list):
+            rows += map(_data, argument)
+        else:
+            rows.append(_data(argument))
     return rows
 
 
-_USER_EVENTS: Mapping[str, Callable[[object, datetime], Event]] = {
-    "gatewayuseraccount": lambda row, at: AccountChanged(at, structure(row, Account)),
-    "gatewayuserorder": lambda row, at: OrderChanged(at, structure(row, Order)),
-    "gatewayuserposition": lambda row, at: PositionChanged(at, structure(row, Position)),
-    "gatewayusertrade": lambda row, at: TradeMade(at, structure(row, Trade)),
+_USER_EVENTS: Mapping[str, tuple[type, Callable[[datetime, Any], Event]]] = {
+    "gatewayuseraccount": (Account, AccountChanged),
+    "gatewayuserorder": (Order, OrderChanged),
+    "gatewayuserposition": (Position, PositionChanged),
+    "gatewayusertrade": (Trade, TradeMade),
 }
 
 
@@ -205,31 +241,43 @@ def _quote(arguments: Sequence[object], at: datetime) -> Event:
 
     A zero is an empty field: partial updates have been seen to carry it. Taken for a price it would close positions.
     """
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], Mapping):
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], dict):
         raise UnreadableAnswer("a quote is not a contract and an object")
     body = arguments[1]
+    return QuoteMoved(
+        at, ContractId(arguments[0]), _price(body, "lastPrice"), _price(body, "bestBid"), _price(body, "bestAsk")
+    )
 
-    def price(name: str) -> Decimal | None:
-        try:
-            return None if body.get(name) is None else _decimal(body[name]) or None
-        except ValueError as error:
-            raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
-    return QuoteMoved(at, ContractId(arguments[0]), price("lastPrice"), price("bestBid"), price("bestAsk"))
+def _price(body: Mapping[str, Any], name: str) -> Decimal | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    try:
+        return _decimal(value) or None
+    except ValueError as error:
+        raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
 
 def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:
     """Return what a hub's message says. Unknown targets say nothing; what cannot be read is set aside with its text."""
     name = target.lower()
 
-    def read(make: Callable[[Any, datetime], Event], what: object) -> Event:
-        try:
-            return make(what, at)
-        except UnreadableAnswer as error:
-            return EventSetAside(at, hub, f"{target} {what!r}"[:2000], str(error))
+    def set_aside(what: object, error: UnreadableAnswer) -> Event:
+        return EventSetAside(at, hub, f"{target} {what!r}"[:2000], str(error))
 
     if name == "gatewayquote":
-        return (read(_quote, arguments),)
-    if name in _USER_EVENTS:
-        return tuple(read(_USER_EVENTS[name], row) for row in _rows(arguments))
-    return ()
+        try:
+            return (_quote(arguments, at),)
+        except UnreadableAnswer as error:
+            return (set_aside(arguments, error),)
+    if name not in _USER_EVENTS:
+        return ()
+    model, happened = _USER_EVENTS[name]
+    events: list[Event] = []
+    for row in _rows(arguments):
+        try:
+            events.append(happened(at, structure(row, model)))
+        except UnreadableAnswer as error:
+            events.append(set_aside(row, error))
+    return tuple(events)

@@ -10,6 +10,7 @@ still let us finish what we had to say, and say Close.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, StrEnum
 
 from flatguard.signalr import framing
@@ -202,10 +203,16 @@ class Connection:
         try:
             for record in self._records.cut(octets):
                 message = self._read(record)
-                if message is not None:
-                    messages.append(message)
-                if self._drops():
-                    break
+                if message is None:
+                    continue
+                then = self._theirs.get(type(message))
+                if then is None:
+                    raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {self._state}")
+                messages.append(message)
+                if then is not self._state:
+                    self._enter(then)
+                    if self._drops():
+                        break
         except RemoteProtocolError as error:
             self._fail(str(error))
             if not messages:
@@ -228,11 +235,17 @@ class Connection:
         self._enter(State.BROKEN)
 
     def _enter(self, state: State) -> None:
-        """Look up the row of ``state`` once, not for every message."""
+        """Look up once what ``state`` means, not for every message."""
         self._state = state
         row = TRANSITIONS[self.role][state]
         self._ours = {kind: then for (by, kind), then in row.items() if by is By.US}
         self._theirs = {kind: then for (by, kind), then in row.items() if by is By.THEM}
+        self._read = self._reader(state)
+
+    def _reader(self, state: State) -> Callable[[bytes], Message | None]:
+        if self.role is Role.SERVER:
+            return framing.read_handshake_request if state is State.NEW else framing.read_as_server
+        return framing.read_handshake_response if state in (State.NEW, State.GREETING) else framing.read_as_client
 
     def _drops(self) -> bool:
         return self._state is State.LEFT or self._state is State.CLOSED
@@ -240,23 +253,3 @@ class Connection:
     def _fail(self, fault: str) -> None:
         self._fault = fault
         self._enter(State.FAULTY)
-
-    def _read(self, record: bytes) -> Message | None:
-        message: Message | None
-        if self.role is Role.SERVER:
-            if self._state is State.NEW:
-                message = framing.read_handshake_request(record)
-            else:
-                message = framing.read_as_server(record)
-        elif self._state in (State.NEW, State.GREETING):
-            message = framing.read_handshake_response(record)
-        else:
-            message = framing.read_as_client(record)
-        if message is None:
-            return None
-        then = self._theirs.get(type(message))
-        if then is None:
-            raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {self._state}")
-        if then is not self._state:
-            self._enter(then)
-        return message

@@ -12,14 +12,23 @@ send, and never guess at a value.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from decimal import Context, Decimal, InvalidOperation
+from decimal import (
+    Clamped,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    Rounded,
+    Subnormal,
+    Underflow,
+)
 from json.encoder import encode_basestring
 from math import isfinite
 
-from attrs import evolve
+import msgspec
 
 from flatguard.signalr.errors import LocalProtocolError, RemoteProtocolError
 from flatguard.signalr.messages import (
@@ -69,59 +78,48 @@ class Records:
             records[0] = bytes(self.rest) + records[0]
             self.rest.clear()
         for record in records:
-            self._check_length(record)
+            if len(record) > self._max_message_bytes:
+                raise self._too_long()
             yield record
         self.rest += piece
-        self._check_length(self.rest)
+        if len(self.rest) > self._max_message_bytes:
+            raise self._too_long()
 
-    def _check_length(self, record: bytes | bytearray) -> None:
-        if len(record) > self._max_message_bytes:
-            raise RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
+    def _too_long(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
 
 
 # --- JSON ---
 
 
-def _exact(text: str) -> Decimal:
-    # Without a context of our own, whether a hopeless number raises depends on the thread's.
-    if len(text) > MAX_DIGITS:
-        raise ValueError("a number has too many digits")
-    number = Decimal(text, _STRICT)
-    if abs(number.adjusted()) > MAX_EXPONENT:
-        raise ValueError("a number is out of all proportion")
-    return number
+_EXACT = Context(
+    prec=MAX_DIGITS,
+    Emax=MAX_EXPONENT,
+    Emin=-MAX_EXPONENT,
+    traps=[InvalidOperation, Overflow, Underflow, Subnormal, Inexact, Rounded, Clamped],
+)
+"""Takes a number as it stands, or raises; it never rounds one."""
 
-
-def _whole(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError("a number has too many digits")
-    return int(text)
-
-
-def _no_number(text: str) -> object:
-    raise ValueError(f"{text} is not JSON")
-
-
-_STRICT = Context(traps=[InvalidOperation])
-_DECODER = json.JSONDecoder(parse_float=_exact, parse_int=_whole, parse_constant=_no_number)
-_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+_decode: Callable[[bytes], object] = msgspec.json.Decoder(float_hook=_EXACT.create_decimal).decode
+_MANY_DIGITS = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 
 
 def read_json(record: bytes) -> Fields:
     """Decode one record, which must be an object. Numbers stay exact: int, or Decimal."""
     try:
-        text = record.decode("utf-8")
-        fields = _DECODER.decode(text)
-    except (ValueError, InvalidOperation) as error:
+        fields = _decode(record)
+    except (msgspec.DecodeError, ValueError) as error:
         raise RemoteProtocolError(f"a message is not JSON: {error}") from None
+    except ArithmeticError:
+        raise RemoteProtocolError("a message is not JSON: a number is out of all proportion") from None
     except RecursionError:
         raise RemoteProtocolError("a message is nested too deeply") from None
     if not isinstance(fields, dict):
         raise RemoteProtocolError("a message is not a JSON object")
-    if text.count("{") + text.count("[") > MAX_DEPTH and _nests_too_deeply(fields):
+    if record.count(b"{") + record.count(b"[") > MAX_DEPTH and _nests_too_deeply(fields):
         raise RemoteProtocolError("a message is nested too deeply")
-    if "\\u" in text and _HALF_OF_A_PAIR.search(text):
-        _refuse_lone_surrogates(fields)
+    if len(record) > MAX_DIGITS and _MANY_DIGITS.search(record) and _holds_a_huge_integer(fields):
+        raise RemoteProtocolError("a message is not JSON: a number has too many digits")
     return fields
 
 
@@ -134,18 +132,16 @@ def _nests_too_deeply(value: object) -> bool:
     return True
 
 
+def _holds_a_huge_integer(value: object) -> bool:
+    if isinstance(value, int):
+        return not -(10**MAX_DIGITS) < value < 10**MAX_DIGITS
+    return any(_holds_a_huge_integer(child) for child in _children(value))
+
+
 def _children(parent: object) -> Iterator[object]:
     if isinstance(parent, dict):
         return iter(parent.values())
     return iter(parent) if isinstance(parent, list) else iter(())
-
-
-def _refuse_lone_surrogates(fields: Fields) -> None:
-    """They pass through the JSON decoder and fail much later, in whatever encodes the text next."""
-    try:
-        write_json(fields)
-    except LocalProtocolError:
-        raise RemoteProtocolError("a message holds half of a surrogate pair") from None
 
 
 def write_json(value: object) -> str:
@@ -228,10 +224,13 @@ def read_as_server(record: bytes) -> HubMessage | None:
     return _read(record, _FROM_CLIENT)
 
 
+_NUMBERS = frozenset({int, Decimal})  # and not bool, which is an int too
+
+
 def _read(record: bytes, readers: dict[object, Callable[[Fields], HubMessage]]) -> HubMessage | None:
     fields = read_json(record)
     kind = fields.get("type")
-    if isinstance(kind, bool) or not isinstance(kind, int | Decimal):
+    if type(kind) not in _NUMBERS:
         raise RemoteProtocolError("a message has no numeric type")
     reader = readers.get(kind)  # 1.0 finds what 1 finds: equal numbers have equal hashes
     return None if reader is None else reader(fields)
@@ -251,6 +250,10 @@ def _arguments(fields: Fields) -> tuple[object, ...]:
     return tuple(value)
 
 
+def _invocation_id(fields: Fields) -> str | None:
+    return _text(fields, "invocationId") if "invocationId" in fields else None
+
+
 def _stream_ids(fields: Fields) -> tuple[str, ...]:
     value = fields.get("streamIds", [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -259,16 +262,12 @@ def _stream_ids(fields: Fields) -> tuple[str, ...]:
 
 
 def _invocation_from_client(fields: Fields) -> Invocation:
-    return evolve(_invocation_from_server(fields), stream_ids=_stream_ids(fields))
+    return Invocation(_text(fields, "target"), _arguments(fields), _invocation_id(fields), _stream_ids(fields))
 
 
 def _invocation_from_server(fields: Fields) -> Invocation:
     # A server has no streams to upload: whatever it writes in streamIds says nothing.
-    return Invocation(
-        _text(fields, "target"),
-        _arguments(fields),
-        _text(fields, "invocationId") if "invocationId" in fields else None,
-    )
+    return Invocation(_text(fields, "target"), _arguments(fields), _invocation_id(fields))
 
 
 def _stream_item(fields: Fields) -> StreamItem:

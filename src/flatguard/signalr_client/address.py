@@ -80,7 +80,8 @@ class Address:
         """
         try:
             parts = urlsplit(url)
-            leads_somewhere = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            host = (parts.hostname or "").encode("idna")  # as whoever dials will do, who would not blame the server
+            leads_somewhere = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
         except ValueError:
             leads_somewhere = False
         if not leads_somewhere or not _VISIBLE.fullmatch(url):

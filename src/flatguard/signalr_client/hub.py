@@ -145,6 +145,11 @@ class Hub:
         self._lost = trio.Event()
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection is over; then ``loss`` says why."""
+        return self._loss is not None
+
+    @property
     def loss(self) -> HubLost:
         """Why the connection is over; only once it is."""
         assert self._loss is not None
@@ -272,6 +277,9 @@ class Hub:
             nursery.start_soon(self._speak_up)
             nursery.start_soon(self._answers.give)
             await self._lost.wait()
+            with trio.move_on_after(self._timings.closing_limit_s):
+                async with self._writing:
+                    pass  # what is on its way out leaves whole: behind half a message no farewell would be understood
             nursery.cancel_scope.cancel()
 
     async def _leave(self) -> None:

@@ -69,7 +69,7 @@ class LinkState:
     """Attempts that have failed in this phase."""
 
     alarming: bool = False
-    """Whether it will most likely end in the same way again: somebody should look."""
+    """Whether the connection will most likely end again as it did: somebody should look."""
 
     connection_id: str | None = None
 
@@ -134,6 +134,7 @@ class Link:
     async def keep(self, serve: Serve) -> None:
         """Connect and ``serve`` each connection, one after the other, for ever; there is no last attempt.
 
+        ``serve`` has to receive: that hands over what was read before a loss, and then tells of the loss.
         A connection is given up when ``serve`` ends, whether it returns or raises a FlatguardError; other errors leave.
         Returns only when the server has sent us away for good, unless ``come_back_always``. If cancelled, whatever it
         is at is cut short, and nothing is left open.
@@ -156,25 +157,28 @@ class Link:
                 self._become(LinkState(Phase.RECONNECTING, trio.current_time(), loss.reason, alarming=_alarms(loss)))
             else:
                 failed = self.state.attempt + 1
-                self._become(evolve(self.state, reason=loss.reason, attempt=failed, alarming=_alarms(loss)))
+                alarming = self.state.alarming or _alarms(loss)
+                self._become(evolve(self.state, reason=loss.reason, attempt=failed, alarming=alarming))
 
     async def _connect_once(self, serve: Serve) -> HubLost:
-        """Serve one connection and return why it ended."""
+        """Serve one connection and return why it ended: what the hub says counts more than what came of it here."""
         self._leave = trio.Event()
-        loss = HubLost("connecting anew")
+        loss, reason = None, HubLost("connecting anew")
         try:
             async with self.open_one() as self._hub, trio.open_nursery() as nursery:
                 self._connections += 1
                 self._become(LinkState(Phase.CONNECTED, trio.current_time(), connection_id=self._hub.connection_id))
                 nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
-                await serve(self._hub)
+                try:
+                    await serve(self._hub)
+                finally:
+                    loss = self._hub.loss if self._hub.lost else None
                 nursery.cancel_scope.cancel()
         except* FlatguardError as group:
-            error = _first(group)
-            loss = error if isinstance(error, HubLost) else HubLost(str(error))
+            reason = HubLost(str(_first(group)))  # another one: its traceback would keep all that it has met alive
         finally:
             self._hub = None
-        return loss
+        return loss or reason
 
     async def _leave_when_asked(self, scope: trio.CancelScope) -> None:
         await self._leave.wait()

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
-from flatguard.simulator.refusals import NOT_TRADING
+from flatguard.simulator.refusals import NOT_TRADING, Ticket
 from tests.simulator.conftest import (
     BUY,
     COMBINE,
@@ -94,6 +94,17 @@ async def test_a_refused_order_has_code_2_a_text_an_id_and_a_record_of_status_5(
     assert (row["id"], row["status"], row["customTag"]) == (answer["orderId"], 5, "once")
     again = await calm.place(customTag="once")
     assert again["errorMessage"] == "Specified custom tag is already in use", "also after a refusal"
+
+
+async def test_a_refused_order_cannot_be_cancelled_before_its_record_says_so(
+    calm: System, autojump_clock: object
+) -> None:
+    ticket = Ticket(account_id=COMBINE, contract_id=MNQ, type=2, side=0, size=0)
+    refused = calm.world.place(ticket, calm.gateway.now())
+    assert refused.order_id is not None
+    assert calm.world.cancel(COMBINE, refused.order_id, calm.gateway.now()).code == 2
+    await trio.sleep(1)
+    assert [row["status"] for row in await orders(calm)] == [5]
 
 
 async def test_the_first_thing_wrong_is_the_one_that_is_told(autojump_clock: object) -> None:

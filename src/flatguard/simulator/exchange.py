@@ -331,6 +331,10 @@ class Exchange:
             tell = partial(self.outbox.tell_user, "GatewayUserOrder", order.account_id, 1, row)
             self.schedule(again, tell)
 
+    def _is_doomed(self, order: Order) -> bool:
+        """Tell whether an order has been refused already, and only its last event is to come."""
+        return order.status is Status.PENDING and order.id in self._spoken_for
+
     def _end(self, book: Book, order_id: int, status: Status, at: datetime) -> None:
         """Take a working order to ``status``; what it leaves behind of a bracket follows."""
         order = book.orders.latest(order_id)

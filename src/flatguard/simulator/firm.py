@@ -88,7 +88,7 @@ class Firm(Exchange):
         book.account.put(account_id, evolve(account, can_trade=False), self._visible(at))
         self._tell_account(account_id, at)
         for order in list(book.orders.rows()):
-            if not order.closing:
+            if not order.closing and not self._is_doomed(order):
                 self._end(book, order.id, Status.CANCELLED, at)
         for position in list(book.positions.rows()):
             if position.size:

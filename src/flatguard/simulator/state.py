@@ -183,6 +183,10 @@ class Timeline(Generic[K, V]):
         versions = self._versions.get(key)
         return versions[-1][1] if versions else None
 
+    def history(self, key: K) -> list[V]:
+        """Return every version, oldest first."""
+        return [value for _, value in self._versions.get(key, ())]
+
     def seen(self, key: K, at: datetime) -> V | None:
         """Return the version that a reader sees at ``at``."""
         versions = self._versions.get(key)

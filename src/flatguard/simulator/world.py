@@ -151,6 +151,7 @@ class World(Firm):
 
     def _reject(self, book: Book, order: Order, now: datetime) -> None:
         self._put_order(book, evolve(order, status=Status.PENDING), now)
+        self._spoken_for.add(order.id)
         self.schedule(now + milliseconds(sequences.REJECTED_MS), partial(self._end, book, order.id, Status.REJECTED))
 
     def cancel(self, account_id: int, order_id: int, now: datetime) -> Answer:
@@ -167,7 +168,7 @@ class World(Firm):
         if not book.setup.simulated:
             return Answer(self.soon(now), 6, "Live accounts not supported")
         order = book.orders.latest(order_id)
-        if order is None or not order.status.working:
+        if order is None or not order.status.working or self._is_doomed(order):
             return Answer(self.soon(now), 2)
         fault = self.faults.strikes("slow_cancel", account_id, now) if order.status is Status.OPEN else None
         if fault is not None:

@@ -21,7 +21,7 @@ START = datetime(2026, 11, 18, 15, tzinfo=UTC)
 COMBINE, PRACTICE, EXPRESS = 25700001, 26200002, 27300003
 MNQ, ES = "CON.F.US.MNQ.Z26", "CON.F.US.EP.Z26"
 BUY, SELL = 0, 1
-LIMIT, MARKET, STOP, TRAILING = 1, 2, 4, 5
+LIMIT, MARKET, STOP_LIMIT, STOP, TRAILING = 1, 2, 3, 4, 5
 
 
 def calm_world(seed: int = 1, **changes: Any) -> World:

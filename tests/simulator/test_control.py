@@ -50,6 +50,31 @@ async def test_a_price_that_cannot_be_is_refused_with_the_reason(
     assert complaint in response.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("faults", {"name": "drop_event", "target": "user"}, "target"),
+        ("faults", {"name": "cut_hub", "target": "users"}, "target"),
+        ("faults", {"name": "http_500", "target": "Order/place"}, "target"),
+        ("faults", {"name": "partial_fills", "target": "MNQ"}, "target"),
+        ("faults", {"name": "slow", "probability": 1.5}, "probability"),
+        ("faults", {"name": "slow", "count": 0}, "count"),
+        ("faults", {"name": "slow", "delay_s": -1}, "delay_s"),
+        ("faults", {"name": "slow", "duration_s": 1e12}, "duration_s"),
+        ("account", {"accountId": COMBINE, "balance": 1e13}, "balance"),
+        ("account", {"accountId": COMBINE, "balance": 0.00001}, "balance"),
+        ("clock", {"advance_s": 1e11}, "advance_s"),
+        ("price", {"contractId": "MNQ", "price": 1e20}, "price"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_by_the_name_of_its_field(
+    calm: System, autojump_clock: object, path: str, body: dict[str, object], field: str
+) -> None:
+    response = await calm.rest.http.post(f"/sim/{path}", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(f"{field}: ")
+
+
 async def test_the_traders_own_hand_uses_no_allowance_and_shows_on_the_hub(
     calm: System, autojump_clock: object
 ) -> None:
@@ -143,4 +168,18 @@ async def test_truth_holds_every_row_connection_and_request(calm: System, autoju
     login, *_, last = truth["requests"]
     assert login["body"] == {"userName": "trader1", "apiKey": "(redacted)"}
     assert (last["outcome"], last["time"][:10]) == ({"status": 200, "errorCode": 0}, "2026-11-18")
+    assert [entry["user"] for entry in truth["requests"]] == ["trader1"] * 6
     assert calm.rest.token not in json.dumps(truth, default=str)
+
+
+async def test_the_log_holds_also_what_led_nowhere_and_how_long_each_call_took(autojump_clock: object) -> None:
+    async with running(World(seed=1, start=START)) as system:
+        await system.rest.send("/api/Position/closeAll", {})
+        await system.rest.http.get("/api/Order/place")
+        await system.rest.http.get("/api/Status/ping")
+        system.rest.token = ""
+        await system.rest.send("/api/Trade/search", [{"apiKey": "hidden"}])
+        _, nowhere, method, ping, stranger = (await system.rest.truth())["requests"]
+    assert [entry["outcome"]["status"] for entry in (nowhere, method, ping, stranger)] == [404, 405, 200, 401]
+    assert (method["method"], ping["ms"] > 0, stranger["ms"] > 0) == ("GET", True, True)
+    assert (stranger["user"], stranger["body"]) == (None, [{"apiKey": "(redacted)"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -294,6 +295,43 @@ async def test_error_pending_on_orders(calm: System, autojump_clock: object, pat
     assert row["status"] == 3 or row["limitPrice"] == 24800
 
 
+async def test_error_pending_fails(calm: System, autojump_clock: object) -> None:
+    await fault(calm, "error_pending_fails", delay_s=4)
+    answer = await calm.place(customTag="lost")
+    assert (answer["success"], answer["errorCode"], answer["orderId"]) == (False, 6, None)
+    statuses = []
+    for _ in range(2):
+        (row,) = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+        statuses.append(row["status"])
+        await trio.sleep(4.1)
+    assert (statuses, size(calm)) == ([6, 5], 0)
+    await end_all(calm)
+    assert (await calm.place(customTag="lost"))["errorMessage"] == "Specified custom tag is already in use"
+    await calm.place()
+    await fault(calm, "error_pending_fails")
+    assert (await calm.rest("Position/closeContract", **ACCOUNT, contractId=MNQ))["errorCode"] == 6
+    await trio.sleep(60)
+    assert size(calm) == 1, "a close that fails later closes nothing"
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "code"),
+    [
+        ("Order/place", {"contractId": MNQ, "type": 2, "side": 1, "size": 3}, 7),
+        ("Position/closeContract", {"contractId": MNQ}, 7),
+        ("Position/partialCloseContract", {"contractId": MNQ, "size": 3}, 8),
+    ],
+)
+async def test_error_unknown_after(
+    calm: System, autojump_clock: object, path: str, more: dict[str, Any], code: int
+) -> None:
+    await calm.place(size=3)
+    await fault(calm, "error_unknown_after", target=f"/api/{path}")
+    answer = await calm.rest(path, **ACCOUNT, **more)
+    assert (answer["success"], answer["errorCode"]) == (False, code)
+    assert size(calm) == 0
+
+
 @pytest.mark.parametrize(
     ("path", "more", "code"),
     [
@@ -330,6 +368,49 @@ async def test_velocity_control(calm: System, autojump_clock: object) -> None:
     answer = await calm.place()
     assert (answer["errorCode"], "velocity control" in answer["errorMessage"]) == (2, True)
     assert (await calm.place(accountId=PRACTICE))["success"]
+
+
+async def test_outside_range(calm: System, autojump_clock: object) -> None:
+    await fault(calm, "outside_range", count=1)
+    answer = await calm.place(kind=LIMIT, limitPrice=24990)
+    assert (answer["errorCode"], answer["errorMessage"]) == (2, "Invalid price. Price is outside allowed range.")
+    assert (await calm.place(kind=LIMIT, limitPrice=24990))["success"], "the same, a moment later"
+
+
+async def test_fast_market(calm: System, autojump_clock: object) -> None:
+    await calm.place()
+    await calm.place(SELL, kind=STOP, stopPrice=24995)
+    await fault(calm, "fast_market", target=COMBINE)
+    await calm.move(24995)
+    (_, stop) = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert (stop["status"], stop["filledPrice"]) == (2, Decimal("24984.75"))
+    assert calm.world.markets[MNQ].last == 24985
+
+
+async def test_slow_cancel(calm: System, autojump_clock: object) -> None:
+    ids = [(await calm.place(kind=LIMIT, limitPrice=price))["orderId"] for price in (24990, 24900)]
+    await fault(calm, "slow_cancel", delay_s=3)
+    for order_id in (*ids, ids[0]):
+        assert (await calm.rest("Order/cancel", **ACCOUNT, orderId=order_id))["success"]
+    assert (await calm.rest("Order/searchOpen", **ACCOUNT))["orders"] == []
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert [row["status"] for row in rows] == [7, 7]
+    await calm.move(24990)
+    await trio.sleep(3)
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert ([row["status"] for row in rows], size(calm)) == ([2, 3], 1)
+
+
+async def test_void_trade(calm: System, autojump_clock: object) -> None:
+    await fault(calm, "void_trade", target=COMBINE, count=1, delay_s=3)
+    async with calm.user_hub() as hub:
+        await calm.place(size=2)
+        await trio.sleep(1)
+        assert (size(calm), calm.world.account(COMBINE).balance) == (2, Decimal("49998.78"))
+        await trio.sleep(4)
+    assert (size(calm), calm.world.account(COMBINE).balance) == (0, 50000)
+    assert [arguments[0]["data"]["voided"] for _, arguments in hub.events("GatewayUserTrade")] == [False, True]
+    assert hub.events("GatewayUserPosition")[-1][1][0]["data"]["size"] == 0
 
 
 async def test_partial_fills(calm: System, autojump_clock: object) -> None:

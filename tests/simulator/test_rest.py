@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
+from flatguard.simulator.setup import DEFAULT_USERS
 from flatguard.simulator.state import Timeline
 from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
 
@@ -47,6 +48,44 @@ async def test_a_good_key_gives_a_token_that_expires_in_24_hours(calm: System, a
 async def test_a_wrong_key_is_refused_with_code_3_in_http_200(calm: System, autojump_clock: object) -> None:
     answer = await calm.rest("Auth/loginKey", userName="trader1", apiKey="wrong")
     assert answer == {"token": None, "success": False, "errorCode": 3, "errorMessage": None}
+
+
+@pytest.mark.parametrize(
+    ("unlike", "code"),
+    [({"agreements_signed": False}, 7), ({"subscribed": False}, 9), ({"key_login": False}, 10)],
+)
+async def test_a_good_key_is_refused_for_reasons_of_the_firms_own(
+    autojump_clock: object, unlike: dict[str, bool], code: int
+) -> None:
+    other = UserSetup(user_name="Other", accounts=(), api_key="key", **unlike)
+    async with running(World(seed=1, start=START, users=(*DEFAULT_USERS, other))) as system:
+        answer = await system.rest("Auth/loginKey", userName="other", apiKey="key")
+        assert (answer["token"], answer["success"], answer["errorCode"]) == (None, False, code)
+        assert (code == 7) == (answer["errorMessage"] is not None), "only the agreements have a text"
+        assert (await system.rest("Auth/loginKey", userName="other", apiKey="wrong"))["errorCode"] == 3
+
+
+async def test_a_password_opens_the_other_way_in(autojump_clock: object) -> None:
+    user = UserSetup(user_name="other", accounts=(), password="secret")
+    async with running(World(seed=1, start=START, users=(*DEFAULT_USERS, user))) as system:
+        body = {"userName": "other", "password": "secret", "deviceId": "d", "appId": "a", "verifyKey": "v"}
+        assert (await system.rest("Auth/loginApp", **(body | {"userName": "nobody"})))["errorCode"] == 1
+        assert (await system.rest("Auth/loginApp", **(body | {"password": "wrong"})))["errorCode"] == 2
+        assert (await system.rest("Auth/loginApp", **(body | {"userName": "trader1", "password": ""})))[
+            "errorCode"
+        ] == 2
+        system.rest.token = (await system.rest("Auth/loginApp", **body))["token"]
+        assert (await system.rest("Account/search", onlyActiveAccounts=False))["accounts"] == []
+        logged = (await system.rest.truth())["requests"][-2]["body"]
+        assert (logged["password"], logged["verifyKey"], logged["appId"]) == ("(redacted)", "(redacted)", "a")
+
+
+async def test_a_name_in_capitals_shares_one_allowance_with_its_login(autojump_clock: object) -> None:
+    user = UserSetup(user_name="Other", accounts=(), api_key="key")
+    async with running(World(seed=1, start=START, options=Options(rest_allowance=(2, 60)), users=(user,))) as system:
+        ask = {"onlyActiveAccounts": True}
+        statuses = [(await system.rest.send("/api/Account/search", ask)).status_code for _ in range(2)]
+    assert statuses == [200, 429], "the login was the first call"
 
 
 async def test_validate_gives_a_new_token_and_leaves_the_old_one_good(calm: System, autojump_clock: object) -> None:
@@ -101,6 +140,27 @@ async def test_a_body_that_cannot_be_bound_is_answered_by_a_problem_document(
     problem = response.json()
     assert set(problem) == {"type", "title", "status", "errors", "traceId"}
     assert complaint in json.dumps(problem["errors"])
+
+
+async def test_the_path_in_a_problem_document_leads_to_the_property(calm: System, autojump_clock: object) -> None:
+    response = await calm.rest.send("/api/Order/v2/query", {"filter": {"accountId": COMBINE, "statuses": "1"}})
+    assert "$.filter.statuses" in response.json()["errors"]
+    response = await calm.rest.send("/api/Order/place", None)
+    assert "A non-empty request body is required." in response.text
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded"])
+async def test_a_body_that_is_not_called_json_is_not_read(calm: System, autojump_clock: object, kind: str) -> None:
+    headers = {"authorization": f"Bearer {calm.rest.token}"} | ({"content-type": kind} if kind else {})
+    response = await calm.rest.http.post("/api/Account/search", content='{"onlyActiveAccounts":true}', headers=headers)
+    assert (response.status_code, response.json()["title"]) == (415, "Unsupported Media Type")
+    assert (await calm.rest.http.post("/api/Auth/validate", headers=headers)).status_code == 200, "it reads no body"
+
+
+async def test_the_case_of_paths_and_properties_does_not_count(calm: System, autojump_clock: object) -> None:
+    response = await calm.rest.send("/API/account/Search/", {"OnlyActiveAccounts": True})
+    assert (response.status_code, len(response.json()["accounts"])) == (200, 3)
+    assert calm.gateway.requests[-1]["path"] == "/api/Account/search"
 
 
 async def test_a_client_that_hangs_up_in_mid_request_harms_nobody(calm: System, autojump_clock: object) -> None:
@@ -295,13 +355,22 @@ async def test_the_201st_call_within_a_minute_is_429_and_bars_have_an_allowance_
     assert (await calm.rest.send("/api/Position/searchOpen", ask)).status_code == 200
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_429_carries_retry_after_where_the_option_says_so(autojump_clock: object, told: bool) -> None:
-    async with running(calm_world(rest_allowance=(1, 60), retry_after=told)) as system:
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, None),
+        ({"retry_after": True}, "41"),
+        ({"retry_after": True, "retry_after_is_a_date": True}, "Wed, 18 Nov 2026 15:01:01 GMT"),
+    ],
+)
+async def test_429_carries_retry_after_where_the_options_say_so(
+    autojump_clock: object, options: dict[str, bool], told: str | None
+) -> None:
+    async with running(calm_world(rest_allowance=(1, 60), **options)) as system:
         await trio.sleep(20)
         response = await system.rest.send("/api/Account/search", {"onlyActiveAccounts": True})
         assert response.status_code == 429
-        assert response.headers.get("retry-after") == ("41" if told else None)
+        assert response.headers.get("retry-after") == told
 
 
 async def test_every_call_takes_a_while_also_a_refused_one(autojump_clock: object) -> None:

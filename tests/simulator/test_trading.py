@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from flatguard.simulator import AccountSetup, Options, UserSetup, World
-from flatguard.simulator.refusals import NOT_TRADING
+from flatguard.simulator.refusals import NOT_TRADING, Ticket
 from tests.simulator.conftest import (
     BUY,
     COMBINE,
@@ -22,6 +22,7 @@ from tests.simulator.conftest import (
     SELL,
     START,
     STOP,
+    STOP_LIMIT,
     TRAILING,
     System,
     calm_world,
@@ -81,7 +82,7 @@ async def close(system: System, size: int | None = None, **more: object) -> dict
         ({"stopLossBracket": bracket(-10, 1)}, "Invalid stop loss type (Limit)"),
         ({"size": 0}, "Invalid order size."),
         ({"size": 51}, "Not enough margin."),
-        ({"kind": 3, "limitPrice": 25000, "stopPrice": 25010}, "Invalid order type."),
+        ({"kind": 9}, "Invalid order type."),
     ],
 )
 async def test_a_refused_order_has_code_2_a_text_an_id_and_a_record_of_status_5(
@@ -93,6 +94,17 @@ async def test_a_refused_order_has_code_2_a_text_an_id_and_a_record_of_status_5(
     assert (row["id"], row["status"], row["customTag"]) == (answer["orderId"], 5, "once")
     again = await calm.place(customTag="once")
     assert again["errorMessage"] == "Specified custom tag is already in use", "also after a refusal"
+
+
+async def test_a_refused_order_cannot_be_cancelled_before_its_record_says_so(
+    calm: System, autojump_clock: object
+) -> None:
+    ticket = Ticket(account_id=COMBINE, contract_id=MNQ, type=2, side=0, size=0)
+    refused = calm.world.place(ticket, calm.gateway.now())
+    assert refused.order_id is not None
+    assert calm.world.cancel(COMBINE, refused.order_id, calm.gateway.now()).code == 2
+    await trio.sleep(1)
+    assert [row["status"] for row in await orders(calm)] == [5]
 
 
 async def test_the_first_thing_wrong_is_the_one_that_is_told(autojump_clock: object) -> None:
@@ -244,6 +256,52 @@ async def test_stops_slip_one_tick_more_unless_told_otherwise(autojump_clock: ob
         await system.place(SELL, kind=STOP, stopPrice=Decimal("24996.75"))
         await system.move(Decimal("24996.75"))
         assert (await orders(system))[1]["filledPrice"] == Decimal("24996.25")
+
+
+async def test_a_stop_limit_rests_as_a_limit_once_its_stop_is_touched(calm: System, autojump_clock: object) -> None:
+    asked = {"kind": STOP_LIMIT, "stopPrice": 25010, "limitPrice": Decimal("25010.5")}
+    placed = await calm.place(**asked)
+    assert placed["success"]
+    (row,) = (await calm.rest("Order/searchOpen", accountId=COMBINE))["orders"]
+    assert (row["type"], row["stopPrice"], row["limitPrice"]) == (STOP_LIMIT, 25010, Decimal("25010.5"))
+    await calm.move(25005)
+    assert await position(calm) == 0, "the limit could trade, but the stop is not touched"
+    await calm.move(25020)
+    assert await position(calm) == 0, "the market has run past the limit"
+    edit = {"accountId": COMBINE, "orderId": placed["orderId"]}
+    assert (await calm.rest("Order/modify", **edit, limitPrice=25012, stopPrice=25000))["success"]
+    await calm.move(25012)
+    assert (await orders(calm))[0]["filledPrice"] == 25012
+    assert (await calm.place(**asked | {"stopPrice": 25000}))["errorMessage"] == "Invalid stop price"
+    assert (await calm.place(**asked | {"stopPrice": 25030, "limitPrice": None}))["errorMessage"] == (
+        "Invalid limit price."
+    )
+
+
+async def test_a_stop_limit_that_is_touched_within_its_limit_fills_at_once(
+    calm: System, autojump_clock: object
+) -> None:
+    await calm.place(SELL, kind=STOP_LIMIT, stopPrice=24990, limitPrice=24980)
+    await calm.move(24990)
+    (row,) = await orders(calm)
+    assert (row["status"], row["filledPrice"]) == (2, Decimal("24989.75"))
+
+
+async def test_a_stop_bears_no_limit_that_it_does_not_have(calm: System, autojump_clock: object) -> None:
+    await calm.place(SELL, kind=STOP, stopPrice=24990, limitPrice=24980)
+    assert (await orders(calm))[0]["limitPrice"] is None
+
+
+@pytest.mark.parametrize("gap_fills", [True, False])
+async def test_an_option_lets_a_fast_market_fill_both_legs(autojump_clock: object, gap_fills: bool) -> None:
+    async with running(calm_world(oco_ms=(8000, 8000), oco_gap_fills=gap_fills)) as system:
+        await system.place(stopLossBracket=SL, takeProfitBracket=TP)
+        await trio.sleep(1)
+        await system.move(25010)
+        await system.move(24990)
+        await trio.sleep(10)
+        assert await position(system) == (-1 if gap_fills else 0)
+        assert [row["status"] for row in await orders(system)] == ([2, 2, 2] if gap_fills else [2, 3, 2])
 
 
 async def test_a_trailing_stop_follows_the_market_one_way(calm: System, autojump_clock: object) -> None:
@@ -463,3 +521,13 @@ async def test_prices_walk_on_the_grid_and_only_while_somebody_looks(autojump_cl
         assert market.contract.aligned(market.last)
         await trio.sleep(60)
         assert system.world.next_moment is None
+
+
+async def test_a_price_that_an_order_has_is_checked_whatever_else_is_sent_with_it(
+    calm: System, autojump_clock: object
+) -> None:
+    placed = await calm.place(SELL, kind=STOP, stopPrice=24990)
+    edit = {"accountId": COMBINE, "orderId": placed["orderId"], "limitPrice": 24990}
+    for price in (Decimal("24990.1"), 25010):
+        assert (await calm.rest("Order/modify", **edit, stopPrice=price))["errorCode"] == 3
+    assert (await orders(calm))[0]["stopPrice"] == 24990

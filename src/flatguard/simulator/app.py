@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from flatguard.simulator import control, hubs, rest
@@ -39,10 +40,11 @@ class Gateway:
         self._advanced = timedelta(0)
         self._stirred = trio.Event()
         self._crash: Exception | None = None
-        self._starlette = Starlette(
-            routes=[*rest.routes(self), *hubs.routes(self), *control.routes(self)],
-            exception_handlers={HTTPException: _without_body},
-        )
+        routes = [*rest.routes(self), *hubs.routes(self), *control.routes(self)]
+        paths = [route.path for route in routes if isinstance(route, (Route, WebSocketRoute))]
+        self._paths = {path.lower(): path for path in paths}
+        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: self._nowhere})
+        self._starlette.router.redirect_slashes = False
 
     def now(self) -> datetime:
         """Return the broker's time: the start, and what has passed at its speed or been advanced since."""
@@ -68,6 +70,7 @@ class Gateway:
         """Begin an entry of the log of requests; whoever answers fills in the rest."""
         entry: dict[str, Any] = {
             "time": rest_time(self.now()),
+            "user": None,
             "method": method,
             "path": path,
             "body": None,
@@ -129,6 +132,9 @@ class Gateway:
                 message["headers"] = [*message.get("headers", ()), (b"date", date)]
             await send(message)
 
+        if "path" in scope:  # the case of a path does not count, nor does a slash at its end, as in ASP.NET Core
+            path = scope["path"]
+            scope["path"] = self._paths.get(path.lower().removesuffix("/"), path)
         try:
             await self._starlette(scope, receive, send_dated)
         except ClientDisconnect:
@@ -138,8 +144,10 @@ class Gateway:
             self.stir()
             raise
 
-
-async def _without_body(request: Request, error: Exception) -> Response:
-    await trio.lowlevel.checkpoint()
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return Response(status_code=status)
+    async def _nowhere(self, request: Request, error: Exception) -> Response:
+        """Answer a call of what does not exist, or not by this method: without a body."""
+        await trio.lowlevel.checkpoint()
+        assert isinstance(error, HTTPException)
+        entry = self.note_request(request.method, request.url.path)
+        entry["outcome"]["status"], entry["ms"] = error.status_code, 0
+        return Response(status_code=error.status_code, headers=error.headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from attrs import frozen
@@ -13,6 +13,10 @@ from attrs import frozen
 from flatguard.simulator import exact_json
 
 Body = dict[str, Any]
+
+_DECIMAL = Context(prec=28)
+_DECIMAL_MAX = Decimal(79228162514264337593543950335)
+_DECIMAL_STEP = Decimal("1e-28")
 
 
 class BadBody(Exception):
@@ -73,16 +77,22 @@ def text(value: object) -> str:
 
 
 def number(value: object) -> Decimal:
-    """Read a number, exactly."""
+    """Read a number as .NET's decimal does: 28 digits, and nothing beyond its range."""
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise ValueError
-    return Decimal(value)
+    if not -_DECIMAL_MAX <= value <= _DECIMAL_MAX:
+        raise ValueError
+    amount = _DECIMAL.create_decimal(value)
+    return amount if abs(amount) >= _DECIMAL_STEP else Decimal(0)
 
 
 def moment(value: object) -> datetime:
     """Read a date-time; without an offset it is UTC."""
     at = datetime.fromisoformat(text(value))
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError from None
 
 
 def integers(value: object) -> list[int]:
@@ -102,55 +112,74 @@ def optional(read: Callable[[object], Any]) -> Field:
     return Field(read, required=False, nullable=True)
 
 
-def nested(name: str, schema: Mapping[str, Field]) -> Callable[[object], Body]:
-    """Return a reader of an object inside the body; ``name`` is its type's name in error texts."""
-    return lambda value: bind(value, name, schema)
+@frozen
+class Nested:
+    """A reader of an object inside the body; ``name`` is its type's name in error texts."""
+
+    name: str
+    schema: Mapping[str, Field]
+
+    def __call__(self, value: object, path: str = "$") -> Body:
+        """Read the object that stands at ``path``. Raises ``BadBody``."""
+        return bind(value, self.name, self.schema, path)
 
 
 def bind(value: object, name: str, schema: Mapping[str, Field], path: str = "$") -> Body:
     """Return the properties of ``schema`` found in ``value``, None where left out; others are ignored.
 
-    Raises ``BadBody`` where a required one is missing or a type is wrong.
+    As in ASP.NET Core, the case of a property's name does not count. Raises ``BadBody`` where a required one is
+    missing or a type is wrong.
     """
     if not isinstance(value, dict):
         raise BadBody(path, f"The JSON value could not be converted to {name}. Path: {path}.")
-    missing = [key for key, field in schema.items() if field.required and key not in value]
+    given = {key.lower(): item for key, item in value.items()}
+    missing = [key for key, field in schema.items() if field.required and key.lower() not in given]
     if missing:
         listed = ", ".join(f"'{key}'" for key in missing)
         raise BadBody(
             path,
             f"JSON deserialization for type '{name}' was missing required properties including: {listed}.",
         )
-    body: Body = {}
-    for key, field in schema.items():
-        item = value.get(key)
-        if item is None and (field.nullable or key not in value):
-            body[key] = None
-            continue
-        try:
-            body[key] = field.read(item)
-        except ValueError:
-            raise BadBody(f"{path}.{key}", f"The JSON value could not be converted. Path: {path}.{key}.") from None
-    return body
+    return {key: _property(field, given.get(key.lower()), f"{path}.{key}") for key, field in schema.items()}
+
+
+def _property(field: Field, item: object, path: str) -> Any:
+    if item is None and field.nullable:
+        return None
+    try:
+        return field.read(item, path) if isinstance(field.read, Nested) else field.read(item)
+    except ValueError:
+        raise BadBody(path, f"The JSON value could not be converted. Path: {path}.") from None
 
 
 def parse(data: bytes, name: str, schema: Mapping[str, Field]) -> Body:
     """Read a request body. Raises ``BadBody``."""
+    if not data:
+        raise BadBody("", "A non-empty request body is required.")
     try:
         value = exact_json.loads(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise BadBody("$", "The body is not valid JSON. Path: $.") from None
     return bind(value, name, schema)
 
 
 def problem(errors: Mapping[str, list[str]], rng: random.Random) -> str:
     """Return the problem document of a 400."""
+    return _document(400, "15.5.1", "One or more validation errors occurred.", rng, errors=errors)
+
+
+def unsupported_media(rng: random.Random) -> str:
+    """Return the problem document of a 415."""
+    return _document(415, "15.5.16", "Unsupported Media Type", rng)
+
+
+def _document(status: int, section: str, title: str, rng: random.Random, **more: object) -> str:
     return exact_json.dumps(
         {
-            "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
-            "title": "One or more validation errors occurred.",
-            "status": 400,
-            "errors": errors,
+            "type": f"https://tools.ietf.org/html/rfc9110#section-{section}",
+            "title": title,
+            "status": status,
+            **more,
             "traceId": f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-00",
         }
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from flatguard.simulator.bodies import (
     Field,
     boolean,
     int32,
+    int64,
     number,
     optional,
     parse,
@@ -28,14 +30,20 @@ from flatguard.simulator.bodies import (
 )
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.exact_json import plain
-from flatguard.simulator.faults import KNOWN_FAULTS
+from flatguard.simulator.faults import KNOWN_FAULTS, objections
 from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
 from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
 
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
 
-_SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
+_HIGHEST_PRICE = 10**9
+_HIGHEST_BALANCE = 10**12
+_LEAST_MONEY = Decimal("0.0001")
+_FURTHEST_S = 100 * 366 * 86400
+_LAST_YEAR = 2100
+
+SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
     {
         "price": {"contractId": required(text), "price": optional(number), "resume": optional(boolean)},
         "orders": PLACE_SCHEMA,
@@ -47,7 +55,14 @@ _SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
             "duration_s": optional(number),
             "delay_s": optional(number),
         },
-        "account": {"accountId": required(int32), "canTrade": optional(boolean), "balance": optional(number)},
+        "account": {
+            "accountId": required(int32),
+            "canTrade": optional(boolean),
+            "isVisible": optional(boolean),
+            "balance": optional(number),
+        },
+        "restart": {"accountId": required(int32)},
+        "void": {"tradeId": required(int64)},
         "clock": {"advance_s": required(number)},
     }
 )
@@ -63,6 +78,8 @@ def routes(gateway: Gateway) -> Iterable[Route]:
         "price": _price,
         "faults": _start_fault,
         "account": _account,
+        "restart": _restart,
+        "void": _void,
         "clock": _clock,
     }
     for name, act in acts.items():
@@ -75,7 +92,7 @@ def routes(gateway: Gateway) -> Iterable[Route]:
 async def _read(gateway: Gateway, name: str, request: Request) -> Body | Response:
     await trio.lowlevel.checkpoint()
     try:
-        body = parse(await request.body(), f"sim/{name}", _SCHEMAS[name])
+        body = parse(await request.body(), f"sim/{name}", SCHEMAS[name])
         if (contract_id := body.get("contractId")) is not None:
             body["contractId"] = _contract(gateway, contract_id).id
     except BadBody as bad:
@@ -116,8 +133,8 @@ def _price(gateway: Gateway, body: Body) -> Row:
         raise _Unusable("give either a price or resume: true")
     if price is None:
         gateway.world.resume_price(contract.id, now)
-    elif price <= 0 or not contract.aligned(price):
-        raise _Unusable(f"{contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
+    elif not 0 < price <= _HIGHEST_PRICE or not contract.aligned(price):
+        raise _Unusable(f"price: {contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     else:
         gateway.world.move_price(contract.id, price, now)
     market = gateway.world.markets[contract.id]
@@ -142,13 +159,11 @@ async def _order(gateway: Gateway, request: Request) -> Response:
 
 def _start_fault(gateway: Gateway, body: Body) -> Row:
     name = body["name"]
-    if name not in KNOWN_FAULTS:
-        raise _Unusable(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
-    seconds = {key: None if body[key] is None else float(body[key]) for key in ("duration_s", "delay_s")}
-    probability = 1.0 if body["probability"] is None else float(body["probability"])
-    gateway.world.faults.start(
-        name, gateway.now(), target=body["target"], probability=probability, count=body["count"], **seconds
-    )
+    how: dict[str, Any] = {key: body[key] for key in ("target", "count") if body[key] is not None}
+    how |= {key: float(body[key]) for key in ("probability", "duration_s", "delay_s") if body[key] is not None}
+    if wrong := [f"{key}: {text}" for key, text in objections(name, **how)]:
+        raise _Unusable("; ".join(wrong))
+    gateway.world.faults.start(name, gateway.now(), **how)
     return {"name": name, "does": KNOWN_FAULTS[name]}
 
 
@@ -159,18 +174,41 @@ async def _end_faults(gateway: Gateway, request: Request) -> Response:
 
 
 def _account(gateway: Gateway, body: Body) -> Row:
-    account_id = body["accountId"]
-    if account_id not in gateway.world.books:
-        known = ", ".join(map(str, gateway.world.books))
-        raise _Unusable(f"there is no account {account_id}; known are {known}")
-    gateway.world.set_account(account_id, gateway.now(), can_trade=body["canTrade"], balance=body["balance"])
+    account_id, balance = _account_id(gateway, body), body["balance"]
+    if balance is not None and (abs(balance) > _HIGHEST_BALANCE or balance % _LEAST_MONEY):
+        raise _Unusable(f"balance: must lie within {_HIGHEST_BALANCE} either way, with at most four decimals")
+    gateway.world.set_account(
+        account_id, gateway.now(), can_trade=body["canTrade"], visible=body["isVisible"], balance=balance
+    )
     return account_row(gateway.world.account(account_id))
 
 
+def _account_id(gateway: Gateway, body: Body) -> int:
+    account_id: int = body["accountId"]
+    if account_id not in gateway.world.books:
+        known = ", ".join(map(str, gateway.world.books))
+        raise _Unusable(f"accountId: there is no account {account_id}; known are {known}")
+    return account_id
+
+
+def _restart(gateway: Gateway, body: Body) -> Row:
+    return account_row(gateway.world.restart_account(_account_id(gateway, body), gateway.now()))
+
+
+def _void(gateway: Gateway, body: Body) -> Row:
+    try:
+        return trade_row(gateway.world.void_trade(body["tradeId"], gateway.now()))
+    except KeyError:
+        raise _Unusable(f"tradeId: there is no trade {body['tradeId']}") from None
+
+
 def _clock(gateway: Gateway, body: Body) -> Row:
-    if body["advance_s"] < 0:
-        raise _Unusable("the broker's clock does not go back")
-    gateway.advance(timedelta(seconds=float(body["advance_s"])))
+    seconds = body["advance_s"]
+    if seconds < 0:
+        raise _Unusable("advance_s: the broker's clock does not go back")
+    if seconds > _FURTHEST_S or (gateway.now() + timedelta(seconds=float(seconds))).year > _LAST_YEAR:
+        raise _Unusable(f"advance_s: the broker's clock ends with the year {_LAST_YEAR}")
+    gateway.advance(timedelta(seconds=float(seconds)))
     return {"now": gateway.now().isoformat()}
 
 

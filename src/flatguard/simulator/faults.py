@@ -8,7 +8,7 @@ after so much of the broker's time. What ``delay_s`` delays is the fault's own a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -56,7 +56,9 @@ REST_FAULTS = MappingProxyType(
         "missing_list": "the list is left out of a successful answer",
         "stale_read": "lists as they were delay_s ago (5)",
         "error_pending": "the endpoint's code for a pending order; acted upon delay_s later (2)",
+        "error_pending_fails": "the same code; delay_s later (2) a placed order is rejected, anything else never acts",
         "error_unknown": "the endpoint's code for an unknown error, not acted upon",
+        "error_unknown_after": "the endpoint's code for an unknown error, acted upon",
         "refuse_exits": "cancels and closes are refused, as on accounts that the API may not trade",
     }
 )
@@ -67,11 +69,48 @@ ACCOUNT_FAULTS = MappingProxyType(
         "velocity_control": "Order/place is refused for trading too fast",
         "partial_fills": "orders fill in parts",
         "leg_left_behind": "a bracket leg survives the fill of its sibling",
+        "fast_market": "when a stop is touched the market is 40 ticks beyond it already",
+        "outside_range": "Order/place is refused for a price outside the allowed range, whatever the price",
+        "slow_cancel": "a cancelled order works on at status 7 for delay_s (2), and may still fill",
+        "void_trade": "a half-turn is busted delay_s (5) after it was made",
     }
 )
 """On accounts; the target is an account id."""
 
+_TARGETS = (
+    (EVENT_FAULTS, "the name of an event, such as GatewayUserTrade", lambda target: target.startswith("Gateway")),
+    (HUB_FAULTS, "user or market", lambda target: target in {"user", "market"}),
+    (REST_FAULTS, "a path, such as /api/Order/place", lambda target: target.startswith("/api/")),
+    (ACCOUNT_FAULTS, "an account id", str.isdecimal),
+)
+_LONGEST_S = 10 * 365 * 86400
+
 KNOWN_FAULTS: Mapping[str, str] = MappingProxyType({**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS})
+
+
+def objections(
+    name: str,
+    *,
+    target: str | None = None,
+    probability: float | None = None,
+    count: int | None = None,
+    duration_s: float | None = None,
+    delay_s: float | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a fault that is asked for: the field's name, and a sentence."""
+    if name not in KNOWN_FAULTS:
+        yield "name", f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}"
+    for faults, wanted, fits in _TARGETS:
+        if name in faults and target is not None and not fits(target):
+            yield "target", f"{name} meets {wanted}; {target!r} is none"
+    if probability is not None and not 0 <= probability <= 1:
+        yield "probability", "must be from 0 to 1"
+    if count is not None and count < 1:
+        yield "count", "must be at least 1"
+    for field_name, seconds in (("duration_s", duration_s), ("delay_s", delay_s)):
+        if seconds is not None and not 0 <= seconds <= _LONGEST_S:
+            yield field_name, f"must be from 0 to {_LONGEST_S}"
+
 
 ENDS_CONNECTIONS = frozenset({"cut_hub", "close_hub", "logout_hub"})
 

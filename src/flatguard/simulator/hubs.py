@@ -256,10 +256,12 @@ async def _negotiate(gateway: Gateway, hub: str, request: Request) -> Response:
     await trio.lowlevel.checkpoint()
     entry = gateway.note_request(request.method, request.url.path)
     token = _token(request)
+    entry["ms"] = 0
     bearer = _bearer(gateway, hub, token, upgrades=False)
     if bearer is None:
         entry["outcome"]["status"] = 401
         return Response(status_code=401)
+    entry["user"] = bearer.user
     entry["outcome"]["status"] = 200
     try:
         return json_response(_negotiated(gateway, hub, request, token, bearer, entry["outcome"]))
@@ -291,6 +293,7 @@ async def _upgrade(gateway: Gateway, hub: str, websocket: WebSocket) -> None:
     try:
         if bearer is None:
             raise UpgradeRefused(401)
+        entry["user"] = bearer.user
         if gateway.world.faults.strikes("refuse_hub", hub, gateway.now()):
             entry["outcome"]["fault"] = "refuse_hub"
             raise UpgradeRefused(503)

@@ -15,11 +15,16 @@ def market_price(side: Side, market: Market, slippage_ticks: int) -> Decimal:
     return market.ask + slip if side is Side.BUY else market.bid - slip
 
 
+def stops(order: Order) -> bool:
+    """Tell whether an order waits for the market to reach a stop."""
+    return order.type in {Type.STOP, Type.TRAILING_STOP} or (order.type is Type.STOP_LIMIT and not order.triggered)
+
+
 def touched(order: Order, market: Market, level: Decimal | None) -> bool:
     """Tell whether the last price has reached the order; ``level`` is where a trailing stop stands now."""
     if order.type is Type.MARKET:
         return True
-    if order.type in {Type.STOP, Type.TRAILING_STOP}:
+    if stops(order):
         stop = level if order.type is Type.TRAILING_STOP else order.stop_price
         assert stop is not None
         return market.last >= stop if order.side is Side.BUY else market.last <= stop
@@ -34,7 +39,7 @@ def fill_price(order: Order, market: Market, options: Options, *, arriving: bool
     """
     if order.type is Type.MARKET:
         return market_price(order.side, market, options.market_slippage_ticks)
-    if order.type in {Type.STOP, Type.TRAILING_STOP}:
+    if stops(order):
         return market_price(order.side, market, options.stop_slippage_ticks)
     assert order.limit_price is not None
     if not arriving:

@@ -42,6 +42,8 @@ class Options:
     """
     oco_ms: tuple[float, float] = (5, 20)
     """From the fill of one bracket leg to the cancellation of the other (seen: 5 to 20, once 58 s)."""
+    oco_gap_fills: bool = False
+    """Whether the other leg may still fill in that gap (said to happen in a fast market)."""
 
     market_slippage_ticks: int = 0
     """What a market order pays beyond bid or ask (assumed)."""
@@ -90,6 +92,8 @@ class Options:
     """Whether a call answered by 429 uses up the allowance too (unknown)."""
     retry_after: bool = False
     """Whether 429 carries Retry-After (unknown)."""
+    retry_after_is_a_date: bool = False
+    """Whether Retry-After is an HTTP date instead of seconds (unknown)."""
 
     hub_ping_s: float = 15
     """ASP.NET Core's default."""

@@ -9,12 +9,14 @@ from attrs import frozen
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.market import Market
 from flatguard.simulator.options import Options
-from flatguard.simulator.state import Side, Type
+from flatguard.simulator.state import Order, Side, Type
 
+_ABSURD = Decimal(10**12)
 _MIN_BRACKET_TICKS = 4
 _MAX_TRAIL_TICKS = 1000
 _TYPE_NAMES = {0: "Unknown", 1: "Limit", 2: "Market", 3: "StopLimit", 4: "Stop", 5: "TrailingStop"}
 
+OUTSIDE = "Invalid price. Price is outside allowed range."
 NOT_TRADING = "Trading is currently unavailable. The instrument is not in an active trading status."
 
 
@@ -43,6 +45,16 @@ class Ticket:
     take_profit: Bracket | None = None
 
 
+@frozen(kw_only=True)
+class Edit:
+    """What Order/modify asks for; None leaves a property as it is. ``trail_price`` is a price level."""
+
+    size: int | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_price: Decimal | None = None
+
+
 def price_objection(ticket: Ticket, market: Market, options: Options) -> str | None:
     """Return what is wrong with the type or the prices of an order."""
     contract = market.contract
@@ -53,9 +65,15 @@ def price_objection(ticket: Ticket, market: Market, options: Options) -> str | N
         return limit_objection(ticket.limit_price, market, options)
     if order_type is Type.STOP:
         return stop_objection(side, ticket.stop_price, market, options)
+    if order_type is Type.STOP_LIMIT:
+        return stop_objection(side, ticket.stop_price, market, options) or limit_objection(
+            ticket.limit_price, market, options
+        )
     if order_type is Type.TRAILING_STOP:
         if ticket.trail_price is None:
             return "Trail Distance not set."
+        if abs(ticket.trail_price) > _ABSURD:
+            return f"Trail Distance exceeds maximum ({_MAX_TRAIL_TICKS})"
         if not contract.aligned(ticket.trail_price):
             return "Invalid trail price. Price is not aligned to tick size."
         ticks = trail_ticks(contract, market.last, ticket.trail_price)
@@ -70,11 +88,13 @@ def limit_objection(price: Decimal | None, market: Market, options: Options) -> 
     """Return what is wrong with a limit price."""
     if price is None or price <= 0:
         return "Invalid limit price."
+    if price > _ABSURD:
+        return OUTSIDE
     if not market.contract.aligned(price):
         return "Invalid limit price. Price is not aligned to tick size."
     last = market.last
     if abs(price - last) > last * options.price_band:
-        return "Invalid price. Price is outside allowed range."
+        return OUTSIDE
     return None
 
 
@@ -82,22 +102,24 @@ def stop_objection(side: Side, price: Decimal | None, market: Market, options: O
     """Return what is wrong with a stop price."""
     if price is None or price <= 0:
         return "Invalid stop price"
+    if price > _ABSURD:
+        return OUTSIDE
     if not market.contract.aligned(price):
         return "Invalid stop price. Price is not aligned to tick size."
     last = market.last
     if (price - last) * side.sign <= 0:
         return "Invalid stop price"
     if abs(price - last) > last * options.price_band:
-        return "Invalid price. Price is outside allowed range."
+        return OUTSIDE
     return None
 
 
-def bracket_objection(ticket: Ticket, options: Options) -> str | None:
+def bracket_objection(ticket: Ticket, *, auto_oco: bool) -> str | None:
     """Return what is wrong with the legs: the account's setting, then type, sign and distance of each."""
     stop, target = ticket.stop_loss, ticket.take_profit
     if stop is None and target is None:
         return None
-    if not options.auto_oco:
+    if not auto_oco:
         return "Brackets cannot be used with Position Brackets. You must enable Auto OCO Brackets."
     way = "when longing" if ticket.side == Side.BUY else "when going short"
     sign = Side(ticket.side).sign
@@ -116,6 +138,23 @@ def bracket_objection(ticket: Ticket, options: Options) -> str | None:
             than = "greater" if sign > 0 else "less"
             return f"Invalid take profit ticks ({target.ticks}). Ticks should be {than} than zero {way}."
     return None
+
+
+def edit_objection(order: Order, edit: Edit, market: Market, options: Options) -> str | None:
+    """Return what is wrong with a change that is asked for; prices that the order does not have are ignored."""
+    if edit.size is not None and edit.size <= order.fill_volume:
+        return "Invalid order size."
+    text = None
+    if edit.limit_price is not None and order.limit_price is not None:
+        text = limit_objection(edit.limit_price, market, options)
+    if text is None and edit.stop_price is not None and order.stop_price is not None and not order.triggered:
+        text = stop_objection(order.side, edit.stop_price, market, options)
+    if text is None and edit.trail_price is not None and order.type is Type.TRAILING_STOP:
+        if edit.trail_price > _ABSURD or not order.contract.aligned(edit.trail_price):
+            text = "Invalid trail price. Price is not aligned to tick size."
+        elif not trail_ticks(order.contract, market.last, edit.trail_price):
+            text = "Trail Distance not set."
+    return text
 
 
 def trail_ticks(contract: Contract, last: Decimal, level: Decimal) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,12 @@ from flatguard.simulator.bodies import (
     BadBody,
     Body,
     Field,
+    Nested,
     boolean,
     int32,
     int64,
     integers,
     moment,
-    nested,
     number,
     optional,
     parse,
@@ -36,10 +37,12 @@ from flatguard.simulator.bodies import (
     required,
     side,
     text,
+    unsupported_media,
 )
 from flatguard.simulator.limits import BARS_PATH
-from flatguard.simulator.refusals import Bracket, Ticket
+from flatguard.simulator.refusals import Bracket, Edit, Ticket
 from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
+from flatguard.simulator.setup import UserSetup
 from flatguard.simulator.state import Book, Status
 from flatguard.simulator.wire import TEAR
 from flatguard.simulator.world import Answer
@@ -50,8 +53,11 @@ if TYPE_CHECKING:
 MAX_QUERY_ROWS = 100
 _MAX_CONTRACTS_FOUND = 20
 _MAX_BARS = 20_000
+_MAX_BAR_WIDTH = 1000
 _UNDOCUMENTED_CODE = 99
-_SECRETS = frozenset({"apikey", "password", "token"})
+_SIGN_FIRST = "Please log in to the platform and complete the required agreements."
+_PROBLEM = "application/problem+json; charset=utf-8"
+_SECRETS = frozenset({"apikey", "password", "token", "verifykey"})
 
 
 @frozen
@@ -114,6 +120,26 @@ def _login(call: Call) -> Reply:
     user = call.gateway.world.users.get(call.body["userName"].lower())
     if user is None or user.api_key != call.body["apiKey"]:
         return Reply(3, extra={"token": None})
+    if not user.key_login:
+        return Reply(10, extra={"token": None})
+    return _logged_in(call, user)
+
+
+def _login_app(call: Call) -> Reply:
+    """Log in by password, as the OpenAPI description still offers; the codes follow their names (assumed)."""
+    user = call.gateway.world.users.get(call.body["userName"].lower())
+    if user is None:
+        return Reply(1, extra={"token": None})
+    if not user.password or user.password != call.body["password"]:
+        return Reply(2, extra={"token": None})
+    return _logged_in(call, user)
+
+
+def _logged_in(call: Call, user: UserSetup) -> Reply:
+    if not user.agreements_signed:
+        return Reply(7, _SIGN_FIRST, {"token": None})
+    if not user.subscribed:
+        return Reply(9, extra={"token": None})
     return Reply(extra={"token": call.gateway.tokens.issue(user.user_name, call.now)})
 
 
@@ -143,7 +169,7 @@ def _available(call: Call) -> Reply:
 
 
 def _search_contracts(call: Call) -> Reply:
-    wanted = call.body["searchText"].upper()
+    wanted = (call.body["searchText"] or "").upper()
     rows = [
         contract_row(contract)
         for contract in call.gateway.world.listing.active(call.now)
@@ -167,7 +193,7 @@ def _bars(call: Call) -> Reply:
         code = 1
     elif body["unit"] not in range(1, 7):
         code = 2
-    elif body["unitNumber"] < 1:
+    elif not 1 <= body["unitNumber"] <= _MAX_BAR_WIDTH:
         code = 3
     elif not 1 <= body["limit"] <= _MAX_BARS:
         code = 4
@@ -305,10 +331,12 @@ def _modify(call: Call) -> Reply:
             body["accountId"],
             body["orderId"],
             call.now,
-            size=body["size"],
-            limit_price=body["limitPrice"],
-            stop_price=body["stopPrice"],
-            trail_price=body["trailPrice"],
+            Edit(
+                size=body["size"],
+                limit_price=body["limitPrice"],
+                stop_price=body["stopPrice"],
+                trail_price=body["trailPrice"],
+            ),
         )
     )
 
@@ -324,7 +352,7 @@ def _close(call: Call) -> Reply:
 
 _ACCOUNT = {"accountId": required(int32)}
 _SPAN = {"startTimestamp": required(moment), "endTimestamp": optional(moment)}
-_BRACKET = optional(nested("PlaceOrderBracket", {"ticks": required(int32), "type": required(int32)}))
+_BRACKET = optional(Nested("PlaceOrderBracket", {"ticks": required(int32), "type": required(int32)}))
 
 PLACE_SCHEMA: Mapping[str, Field] = MappingProxyType(
     {
@@ -355,6 +383,19 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
             type_name="LoginApiKeyRequest",
             schema={"userName": required(text), "apiKey": required(text)},
             act=_login,
+            public=True,
+            unknown=8,
+        ),
+        "/api/Auth/loginApp": Endpoint(
+            type_name="LoginAppRequest",
+            schema={
+                "userName": required(text),
+                "password": required(text),
+                "deviceId": optional(text),
+                "appId": optional(text),
+                "verifyKey": optional(text),
+            },
+            act=_login_app,
             public=True,
             unknown=8,
         ),
@@ -414,7 +455,7 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
         "/api/Order/v2/query": Endpoint(
             type_name="SearchOrdersQueryRequest",
             schema={
-                "filter": required(nested("SearchOrdersFilter", _FILTER)),
+                "filter": required(Nested("SearchOrdersFilter", _FILTER)),
                 "pageSize": optional(int32),
                 "pageOffset": optional(int32),
                 "sortBy": optional(int32),
@@ -488,10 +529,27 @@ def routes(gateway: Gateway) -> Iterable[Route]:
 async def _ping(gateway: Gateway, request: Request) -> Response:
     now = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
-    refused = gateway.allowances.refuse("", request.url.path, now) is not None
-    entry["outcome"]["status"] = 429 if refused else 200
+    too_early = gateway.allowances.refuse("", request.url.path, now)
+    entry["outcome"]["status"] = 200 if too_early is None else 429
     await gateway.sleep_until(gateway.world.soon(now))
-    return Response(status_code=429) if refused else PlainTextResponse("pong")
+    entry["ms"] = _milliseconds_since(gateway, now)
+    return PlainTextResponse("pong") if too_early is None else _too_many(gateway, too_early)
+
+
+def _milliseconds_since(gateway: Gateway, began: datetime) -> int:
+    return (gateway.now() - began) // timedelta(milliseconds=1)
+
+
+def _too_many(gateway: Gateway, too_early: timedelta | None) -> Response:
+    """Return a 429, which may say when to come again: in seconds, or as a date."""
+    response, options = Response(status_code=429), gateway.world.options
+    if options.retry_after:
+        seconds = 1 + int(too_early.total_seconds() if too_early else 0)
+        again = gateway.now() + timedelta(seconds=seconds)
+        response.headers["retry-after"] = (
+            format_datetime(again, usegmt=True) if options.retry_after_is_a_date else str(seconds)
+        )
+    return response
 
 
 def bearer_token(request: HTTPConnection) -> str:
@@ -516,7 +574,7 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     data = await request.body()
     entry["body"] = _redacted(data)
     try:
-        response = await _answer_logged(gateway, endpoint, request, data, entry["outcome"])
+        response = await _answer_logged(gateway, endpoint, request, data, entry)
         await gateway.sleep_until(gateway.world.soon(began))  # refusals take their time too
         return response
     except _NeverAnswered:
@@ -524,14 +582,14 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
         await _wait_hung_up(request)
         return Response()
     finally:
-        entry["ms"] = (gateway.now() - began) // timedelta(milliseconds=1)
+        entry["ms"] = _milliseconds_since(gateway, began)
 
 
 async def _answer_logged(
-    gateway: Gateway, endpoint: Endpoint, request: Request, data: bytes, outcome: dict[str, Any]
+    gateway: Gateway, endpoint: Endpoint, request: Request, data: bytes, entry: dict[str, Any]
 ) -> Response:
     await trio.lowlevel.checkpoint()
-    now, path, world = gateway.now(), request.url.path, gateway.world
+    now, path, world, outcome = gateway.now(), request.url.path, gateway.world, entry["outcome"]
 
     def struck(name: str) -> bool:
         if world.faults.strikes(name, path, now) is None:
@@ -552,26 +610,26 @@ async def _answer_logged(
     if struck("html_body"):
         return refuse(200, "<html><body><h1>We will be right back</h1></body></html>", "text/html")
     token = bearer_token(request)
-    user = gateway.tokens.user_of(token, now)
-    if user is None and not endpoint.public:
+    bearer = gateway.tokens.user_of(token, now)
+    if bearer is None and not endpoint.public:
         return refuse(401)
-    too_early = gateway.allowances.refuse(user or _named_user(data), path, now)
+    entry["user"] = user = (bearer or _named_user(data)).lower()
+    too_early = gateway.allowances.refuse(user, path, now)
     if too_early is not None or struck("http_429"):
-        response = refuse(429)
-        if world.options.retry_after:
-            response.headers["retry-after"] = str(1 + int(too_early.total_seconds() if too_early else 0))
-        return response
+        outcome["status"] = 429
+        return _too_many(gateway, too_early)
+    if endpoint.schema and not _is_json(request.headers.get("content-type", "")):
+        return refuse(415, unsupported_media(gateway.trace_rng), _PROBLEM)
     try:
         body = parse(data, endpoint.type_name, endpoint.schema) if endpoint.schema else {}
     except BadBody as bad:
-        document = problem(bad.errors, gateway.trace_rng)
-        return refuse(400, document, "application/problem+json; charset=utf-8")
+        return refuse(400, problem(bad.errors, gateway.trace_rng), _PROBLEM)
 
     seen_at = now
     if fault := world.faults.strikes("stale_read", path, now):
         outcome["fault"] = "stale_read"
         seen_at = now - fault.delay(5)
-    call = Call(gateway, (user or "").lower(), token, body, now, seen_at)
+    call = Call(gateway, user, token, body, now, seen_at)
     reply = _act(endpoint, call, path, outcome)
     gateway.stir()
     outcome.update(status=200, errorCode=reply.code)
@@ -612,11 +670,26 @@ def _act(endpoint: Endpoint, call: Call, path: str, outcome: dict[str, Any]) -> 
         world.schedule(call.now + fault.delay(2), partial(_act_later, endpoint, call))
         assert endpoint.pending is not None
         return Reply(endpoint.pending, extra=extra)
+    fault = None if endpoint.pending is None else world.faults.strikes("error_pending_fails", path, call.now)
+    if fault is not None:
+        outcome["fault"] = "error_pending_fails"
+        if endpoint.act is _place and call.book() is not None:
+            return placed(world.place(ticket_of(call.body), call.now, fails_after=fault.delay(2)))
+        assert endpoint.pending is not None
+        return Reply(endpoint.pending, extra=extra)
+    if world.faults.strikes("error_unknown_after", path, call.now):
+        outcome["fault"] = "error_unknown_after"
+        return Reply(endpoint.unknown, extra=extra, at=endpoint.act(call).at)
     return endpoint.act(call)
 
 
 def _act_later(endpoint: Endpoint, call: Call, at: datetime) -> None:
     endpoint.act(Call(call.gateway, call.user, call.token, call.body, at, at))
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in {"application/json", "text/json"} or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _wait_hung_up(request: Request) -> None:
@@ -630,7 +703,7 @@ def _named_user(data: bytes) -> str:
     """Return the login name in a body, by which calls without a token are counted."""
     try:
         body = exact_json.loads(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         return ""
     return str(body.get("userName", "")).lower() if isinstance(body, dict) else ""
 
@@ -639,9 +712,13 @@ def _redacted(data: bytes) -> object:
     if not data:
         return None
     try:
-        body = exact_json.loads(data)
-    except (ValueError, RecursionError):
+        return _blanked(exact_json.loads(data))
+    except ValueError:
         return "(not JSON)"
-    if not isinstance(body, dict):
-        return body
-    return {key: "(redacted)" if key.lower() in _SECRETS else value for key, value in body.items()}
+
+
+def _blanked(value: object) -> object:
+    """Return what was sent without what nobody may read in a log."""
+    if isinstance(value, dict):
+        return {key: "(redacted)" if key.lower() in _SECRETS else _blanked(item) for key, item in value.items()}
+    return [_blanked(item) for item in value] if isinstance(value, list) else value

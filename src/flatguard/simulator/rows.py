@@ -130,7 +130,7 @@ def trade_row(trade: Trade, *, hub: bool = False, again: bool = False) -> Row:
         **({"commissions": plain(trade.commissions)} if hub else {}),
         "side": int(trade.side),
         "size": trade.size,
-        "voided": False,
+        "voided": trade.voided,
         "orderId": trade.order_id,
     }
     return _without_nulls(row) if hub else row

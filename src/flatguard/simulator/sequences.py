@@ -55,6 +55,8 @@ CHILD_ACTIVATED_MS = (17, 18)
 """From the entry's execution to the activation of its stop and its target."""
 REJECTED_MS = 4
 """From an order's first event to its rejection."""
+VOIDED_MS = 6
+"""From the event of a busted trade to that of its position, and from that to that of the account (assumed)."""
 
 
 def sequence_of(order_type: Type, *, closes: bool) -> Sequence:

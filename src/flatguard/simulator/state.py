@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from attrs import Factory, define, field, frozen
 
 from flatguard.simulator.contracts import Contract
+from flatguard.simulator.setup import AccountSetup
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,6 +43,7 @@ class Type(IntEnum):
 
     LIMIT = 1
     MARKET = 2
+    STOP_LIMIT = 3
     STOP = 4
     TRAILING_STOP = 5
     JOIN_BID = 6
@@ -84,6 +86,8 @@ class Order:
 
     ``trail_ticks`` is the distance of a trailing stop, ``bracket_ticks`` the signed distance of a bracket leg
     from the fill of its entry. ``closing``: made by closeContract, so its size was the server's to choose.
+    ``triggered``: a stop-limit whose stop was touched, so that it rests as a limit. ``protective``: attached to a
+    position by the platform.
     """
 
     id: int
@@ -105,6 +109,8 @@ class Order:
     linked_id: int | None = None
     bracket_ticks: int | None = None
     closing: bool = False
+    triggered: bool = False
+    protective: bool = False
 
     @property
     def remaining(self) -> int:
@@ -147,10 +153,14 @@ class Trade:
     side: Side
     size: int
     order_id: int
+    voided: bool = False
+    """Busted by the exchange or the firm: what it did to the balance was taken back."""
 
     @property
     def net(self) -> Decimal:
         """What this half-turn does to the balance."""
+        if self.voided:
+            return Decimal(0)
         return (self.profit_and_loss or Decimal(0)) - self.fees - self.commissions
 
 
@@ -173,6 +183,10 @@ class Timeline(Generic[K, V]):
         versions = self._versions.get(key)
         return versions[-1][1] if versions else None
 
+    def history(self, key: K) -> list[V]:
+        """Return every version, oldest first."""
+        return [value for _, value in self._versions.get(key, ())]
+
     def seen(self, key: K, at: datetime) -> V | None:
         """Return the version that a reader sees at ``at``."""
         versions = self._versions.get(key)
@@ -193,14 +207,11 @@ class Timeline(Generic[K, V]):
 
 @define(eq=False)
 class Book:
-    """Everything that one account holds, and the rules that the firm keeps for it."""
+    """Everything that one account holds."""
 
     user: str
-    opening_balance: Decimal
-    max_minis: Decimal | None
-    """The firm's position limit; ten micros count as one mini. None: no limit."""
-    floor: Decimal | None
-    """The balance at which nothing may be opened any more. None: no floor."""
+    setup: AccountSetup
+    """How it began, and the rules that the firm keeps for it."""
     account: Timeline[int, Account] = field(factory=Timeline)
     orders: Timeline[int, Order] = field(factory=Timeline)
     positions: Timeline[str, Position] = field(factory=Timeline)

@@ -175,7 +175,7 @@ contract = "MNQ"
         ("[options]\nhub_lag_ms = [3, 1]", "options.hub_lag_ms", "the lower number and the higher"),
         ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "none negative"),
         ("[options]\norder_repeat_probability = 1.5", "options.order_repeat_probability", "between 0 and 1"),
-        ('[[faults]]\nat_s = 0\nname = "slow"\nprobability = 2', "faults[0].probability", "between 0 and 1"),
+        ('[[faults]]\nat_s = 0\nname = "slow"\nprobability = 2', "faults[0].probability", "must be from 0 to 1"),
         ('[[paths]]\ncontract = "MNQ"', "paths[0].points", "is missing"),
         ('[[paths]]\ncontract = "MNQ"\npoints = []', "paths[0].points", "at least one"),
         ('[[paths]]\ncontract = "MNQ"\npoints = [[0, 1], [1]]', "paths[0].points", "[1]: must be seconds and a price"),

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from flatguard import cli
 from flatguard.settings import paths
 from flatguard.settings.load import load
+from flatguard.shipped import shipped
 
 LOGIN = '[gateway]\nuser_name = "trader1"\n'
 ACCOUNT = "[[accounts]]\nid = 25700001\n"
@@ -89,7 +90,7 @@ def test_init_says_what_is_left_to_write(run: Run, file: Path) -> None:
         f"Wrote {file}\nNext: write gateway.user_name and the account's id, set the limits to your own, then\n"
         "  flatguard config check\n"
     )
-    assert file.read_text(encoding="utf-8") == paths.shipped("example.toml")
+    assert file.read_text(encoding="utf-8") == shipped("example.toml")
 
 
 def test_init_names_the_file_in_what_to_do_next_where_it_is_not_the_usual_one(run: Run, tmp_path: Path) -> None:
@@ -155,8 +156,8 @@ def test_the_shipped_files_hold_what_init_replaces_exactly_once() -> None:
     from flatguard.cli.config import PRESETS
 
     for name in PRESETS.values():
-        assert paths.shipped(name).count('\nuser_name = "trader1"') == 1
-        assert paths.shipped(name).count("\nid = 25700001") == 1
+        assert shipped(name).count('\nuser_name = "trader1"') == 1
+        assert shipped(name).count("\nid = 25700001") == 1
 
 
 # ---- check
@@ -284,8 +285,8 @@ def test_what_show_prints_is_a_settings_file_that_puts_the_same_in_force(
     for text in (
         DISTINCTIVE,
         LOGIN + ACCOUNT,
-        paths.shipped("example.toml"),
-        paths.shipped("presets/topstep-50k.toml"),
+        shipped("example.toml"),
+        shipped("presets/topstep-50k.toml"),
     ):
         holds(text)
         again = tmp_path / "again.toml"

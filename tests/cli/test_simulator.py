@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,26 @@ def test_a_scenario_that_cannot_be_used_is_wrong_settings(tmp_path: Path) -> Non
 
 def test_a_port_that_cannot_exist_is_wrong_usage() -> None:
     assert CliRunner().invoke(cli, ["simulator", "serve", "--port", "70000"]).exit_code == 2
+
+
+def test_it_starts_when_it_is_told_and_runs_as_fast_as_it_is_told() -> None:
+    start = ["--start", "2027-01-04T09:00:00-06:00", "--speed", "1000"]
+    command = [sys.executable, "-m", "flatguard", "simulator", "serve", *start]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        request = urllib.request.Request(f"{ready['control_url']}/clock", b'{"advance_s": 0}')
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            now = datetime.fromisoformat(json.loads(answer.read())["now"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert datetime(2027, 1, 4, 15, tzinfo=UTC) < now < datetime(2027, 1, 5, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--start", "noon"], ["--start", "2026-11-18T15:00:00"], ["--speed", "0"], ["--speed", "-1"]]
+)
+def test_a_start_without_an_offset_or_a_speed_that_cannot_be_is_wrong_usage(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli, ["simulator", "serve", *arguments])
+    assert done.exit_code == 2
+    assert arguments[0] in done.output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -119,7 +119,7 @@ colour = "red"
 [options]
 hub_lag_ms = 3
 sessions = 1
-speed = 2
+speed = 0
 [[users]]
 api_key = 3
 [[users.accounts]]
@@ -163,6 +163,86 @@ contract = "MNQ"
         "colour",
     ]
     assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "complaint"),
+    [
+        ('start = "2026-11-18"', "start", "must be a date with a time and an offset"),
+        ("start = 2026-11-18T15:00:00", "start", "must be a date with a time and an offset"),
+        ("[options]\nspeed = 0", "options.speed", "must be more than 0"),
+        ("[options]\nmarket_step_ms = 0", "options.market_step_ms", "must be more than 0"),
+        ("[options]\nhub_lag_ms = [3, 1]", "options.hub_lag_ms", "the lower number and the higher"),
+        ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "none negative"),
+        ("[options]\norder_repeat_probability = 1.5", "options.order_repeat_probability", "between 0 and 1"),
+        ('[[faults]]\nat_s = 0\nname = "slow"\nprobability = 2', "faults[0].probability", "between 0 and 1"),
+        ('[[paths]]\ncontract = "MNQ"', "paths[0].points", "is missing"),
+        ('[[paths]]\ncontract = "MNQ"\npoints = []', "paths[0].points", "at least one"),
+        ('[[paths]]\ncontract = "MNQ"\npoints = [[0, 1], [1]]', "paths[0].points", "[1]: must be seconds and a price"),
+        ('[[paths]]\ncontract = "MNQ"\npoints = [[0, "1.1"]]', "paths[0].points", "[0]: MNQ trades in steps of 0.25"),
+        ('[[paths]]\ncontract = "MNQ"\npoints = [[5, 1], [4, 1]]', "paths[0].points", "[1]: the seconds must not"),
+        ('[[paths]]\ncontract = "MNQ"\npoints = 1', "paths[0].points", "must be an array"),
+        ("[[paths]]\npoints = [[0, 1]]", "paths[0].contract", "is missing"),
+        ('[[recordings]]\ncontract = "MNQ"\nformat = "ticks"', "recordings[0].path", "is missing"),
+        (
+            '[[recordings]]\ncontract = "MNQ"\npath = "a"\nformat = "tick"',
+            "recordings[0].format",
+            "must be one of ticks, bars",
+        ),
+        (
+            '[[recordings]]\ncontract = "MNQ"\npath = "a"\nformat = "ticks"\nat = "now"',
+            "recordings[0].at",
+            "must be one of start, absolute",
+        ),
+        (
+            '[[recordings]]\ncontract = "MNQ"\npath = "a"\nformat = "ticks"\nbar_s = 60',
+            "recordings[0].bar_s",
+            "is for bars",
+        ),
+        (
+            '[[paths]]\ncontract = "MNQ"\npoints = [[0, 1]]\n[[paths]]\ncontract = "mnq"\npoints = [[0, 1]]',
+            "paths[1]",
+            "MNQ has a path or a recording already",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_name_of_its_field(
+    tmp_path: Path, text: str, place: str, complaint: str
+) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load_scenario(written(tmp_path, text))
+    told = [line.strip() for line in str(caught.value).splitlines()]
+    assert any(line.startswith(f"{place}: ") and complaint in line for line in told), told
+
+
+def test_the_start_is_the_callers_then_the_files_then_now(tmp_path: Path) -> None:
+    path = written(tmp_path, "start = 2026-03-02T10:00:00-06:00\n[options]\nspeed = 3\n")
+    world = open_world(path, seed=1)
+    assert (world.start, world.options.speed) == (datetime(2026, 3, 2, 16, tzinfo=UTC), 3)
+    world = open_world(path, seed=1, start=START, speed=5)
+    assert (world.start, world.options.speed) == (START, 5)
+
+
+def test_a_ticker_means_the_month_that_is_active_then_and_a_price_means_every_month(tmp_path: Path) -> None:
+    text = """
+start = 2027-01-04T15:00:00Z
+[options]
+month_roll = true
+[prices]
+MNQ = 26000
+[[paths]]
+contract = "ES"
+points = [[0, 7000]]
+[[moves]]
+at_s = 1
+contract = "MNQ"
+price = 26001
+"""
+    world = open_world(written(tmp_path, text), seed=1)
+    world.run(world.start + timedelta(seconds=2))
+    assert world.markets["CON.F.US.EP.H27"].last == 7000
+    assert world.markets["CON.F.US.MNQ.H27"].last == 26001
+    assert world.markets["CON.F.US.MNQ.M27"].last == 26000
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("[", "not TOML"), (None, "cannot read")])

@@ -18,6 +18,7 @@ from flatguard.errors import InvalidSettings
 from flatguard.settings import paths
 from flatguard.settings.load import AccountSettings, Settings, load
 from flatguard.settings.structure import as_written, key_text
+from flatguard.shipped import shipped
 
 SCHEMA_VERSION = 1
 PRESETS = {"example": "example.toml", "topstep-50k": "presets/topstep-50k.toml"}
@@ -49,7 +50,7 @@ def init(ctx: click.Context, preset: str, user_name: str | None, account: int | 
     path = _path(ctx)
     if os.path.lexists(path) and not force:
         raise InvalidSettings(f"{path}: is there already", hint="--force replaces it; --config names another file")
-    text = paths.shipped(PRESETS[preset])
+    text = shipped(PRESETS[preset])
     for key, value in (("user_name", user_name), ("id", account)):
         if value is not None:
             text = text.replace(_pair(key, STAND_INS[key]), _pair(key, value), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,6 +15,22 @@ def command() -> None:
     """Stand in for the broker's gateway on this machine."""
 
 
+class _Moment(click.ParamType[datetime]):
+    """A date and time with an offset."""
+
+    name = "moment"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read RFC 3339; anything else is wrong usage."""
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"{value!r} is not a date with a time and an offset, such as 2026-11-18T15:00:00Z", param, ctx)
+        return moment.astimezone(UTC)
+
+
 @command.command("serve")
 @click.option("--port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
 @click.option("--seed", default=1, show_default=True, type=int, help="Everything random comes from it.")
@@ -22,7 +39,13 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="A TOML file with users, accounts, prices, options and faults.",
 )
-def serve(port: int, seed: int, scenario: Path | None) -> None:
+@click.option("--start", type=_Moment(), help="What the broker's clock says at first, as RFC 3339.  [default: now]")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How many times as fast as real time the broker's clock runs.  [default: 1]",
+)
+def serve(port: int, seed: int, scenario: Path | None, start: datetime | None, speed: float | None) -> None:
     """Serve REST, both hubs and the control calls until interrupted.
 
     When it is ready it prints one line of JSON that says where everything is and whom to log in as.
@@ -40,5 +63,5 @@ def serve(port: int, seed: int, scenario: Path | None) -> None:
             await stopping.wait()
             nursery.cancel_scope.cancel()
 
-    world = open_world(scenario, seed=seed)
+    world = open_world(scenario, seed=seed, start=start, speed=speed)
     trio.run(main)

@@ -24,17 +24,19 @@ from flatguard.simulator.world import World
 
 
 class Gateway:
-    """A world that lives. ``app`` serves it; ``run`` makes its time pass."""
+    """A world that lives. ``app`` serves it; ``run`` makes its time pass, ``speed`` times as fast as Trio's clock."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, speed: float = 1) -> None:
         self.world = world
+        self.speed = speed
         self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
         self.trace_rng = world.chance("traces")
         self.negotiations = Negotiations(world.chance("negotiations"))
         self.allowances = Allowances(world.options)
         self.requests: list[dict[str, Any]] = []
         self.clients: list[hubs.Client] = []
-        self._began = trio.current_time()
+        self._began = self._read_at = trio.current_time()
+        self._now = world.start
         self._advanced = timedelta(0)
         self._stirred = trio.Event()
         self._crash: Exception | None = None
@@ -45,14 +47,18 @@ class Gateway:
         self._starlette.router.redirect_slashes = False
 
     def now(self) -> datetime:
-        """Return the broker's time: the start, and what has passed on Trio's clock or been advanced since."""
-        passed = timedelta(seconds=trio.current_time() - self._began)
-        return self.world.start + passed + self._advanced
+        """Return the broker's time: the start, and what has passed at its speed or been advanced since."""
+        moment = trio.current_time()
+        if moment != self._read_at:
+            self._read_at = moment
+            self._now = self.world.start + timedelta(seconds=(moment - self._began) * self.speed) + self._advanced
+        return self._now
 
     def advance(self, distance: timedelta) -> None:
         """Put the broker's clock forward; no trading takes place on the way."""
         self.world.jump(self.now(), distance)
         self._advanced += distance
+        self._now += distance
         self.world.run(self.now())
         self.stir()
 
@@ -76,7 +82,10 @@ class Gateway:
 
     async def sleep_until(self, moment: datetime) -> None:
         """Return when the broker's clock says ``moment``. Always a checkpoint."""
-        await trio.sleep(max(0, (moment - self.now()).total_seconds()))
+        await trio.sleep(self._real_seconds_to(moment))
+
+    def _real_seconds_to(self, moment: datetime) -> float:
+        return max(0, (moment - self.now()).total_seconds() / self.speed)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make time pass in the world and send its events, for ever; a cancel leaves the world as it is.
@@ -94,7 +103,7 @@ class Gateway:
             if self._crash is not None:
                 raise self._crash
             moment = self.world.next_moment
-            until = float("inf") if moment is None else max(0, (moment - self.now()).total_seconds())
+            until = float("inf") if moment is None else self._real_seconds_to(moment)
             with trio.move_on_after(until):
                 await self._stirred.wait()
 

@@ -28,7 +28,7 @@ from flatguard.simulator.bodies import (
     required,
     text,
 )
-from flatguard.simulator.contracts import Contract, find_contract
+from flatguard.simulator.contracts import Contract
 from flatguard.simulator.exact_json import plain
 from flatguard.simulator.faults import KNOWN_FAULTS, objections
 from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
@@ -94,7 +94,7 @@ async def _read(gateway: Gateway, name: str, request: Request) -> Body | Respons
     try:
         body = parse(await request.body(), f"sim/{name}", SCHEMAS[name])
         if (contract_id := body.get("contractId")) is not None:
-            body["contractId"] = _contract(contract_id).id
+            body["contractId"] = _contract(gateway, contract_id).id
     except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
         return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
@@ -119,15 +119,15 @@ def _refusal(error: _Unusable) -> Response:
     return json_response({"error": str(error)}, 400)
 
 
-def _contract(name: str) -> Contract:
-    contract = find_contract(name)
+def _contract(gateway: Gateway, name: str) -> Contract:
+    contract = gateway.world.listing.find(name, gateway.now())
     if contract is None:
         raise _Unusable(f"there is no contract {name!r}; give an id such as CON.F.US.MNQ.Z26, or a ticker such as MNQ")
     return contract
 
 
 def _price(gateway: Gateway, body: Body) -> Row:
-    contract, now = _contract(body["contractId"]), gateway.now()
+    contract, now = _contract(gateway, body["contractId"]), gateway.now()
     price = body["price"]
     if (price is None) == (body["resume"] is not True):
         raise _Unusable("give either a price or resume: true")

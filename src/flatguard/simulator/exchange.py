@@ -26,9 +26,9 @@ from attrs import evolve
 from flatguard.simulator import sequences
 from flatguard.simulator.booking import Booked, Bookkeeper, averaged
 from flatguard.simulator.brackets import children, woken
-from flatguard.simulator.contracts import CONTRACTS, Contract
+from flatguard.simulator.contracts import Contract, Listing
 from flatguard.simulator.faults import Faults
-from flatguard.simulator.market import Market
+from flatguard.simulator.market import Market, Markets
 from flatguard.simulator.matching import fill_price, market_price, stops, touched, trailed
 from flatguard.simulator.options import Options
 from flatguard.simulator.outbox import Outbox, milliseconds
@@ -41,12 +41,12 @@ from flatguard.simulator.rows import (
     trade_row,
 )
 from flatguard.simulator.sequences import Part, sequence_of
-from flatguard.simulator.sessions import is_open
+from flatguard.simulator.sessions import is_open, next_opening
 from flatguard.simulator.setup import DEFAULT_USERS, AccountSetup, UserSetup
 from flatguard.simulator.state import Account, Book, Order, Position, Side, Status, Trade, Type
+from flatguard.simulator.tape import Tape
 
 _RUN_AWAY_TICKS = 40
-_CLOSED_MARKET_LOOKS = timedelta(seconds=60)
 
 
 class Exchange:
@@ -71,15 +71,8 @@ class Exchange:
         self._rng = self.chance("timing")
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
-        self.markets = {
-            contract.id: Market(
-                contract,
-                self.chance(contract.id),
-                self.options.price_walk,
-                (prices or {}).get(contract.id, contract.first_price),
-            )
-            for contract in CONTRACTS.values()
-        }
+        self.listing = Listing(self.options.month_roll)
+        self.markets = Markets(self.listing, self.options, self.chance, prices or {})
         self.books: dict[int, Book] = {}
         for user in self.users.values():
             for setup in user.accounts:
@@ -90,6 +83,7 @@ class Exchange:
         self._agenda_count = 0
         self._steps: dict[str, datetime] = {}
         self._watched: Counter[str] = Counter()
+        self._wanted: Counter[tuple[str, str]] = Counter()
         self._working: dict[str, dict[int, int]] = {}
         self._trail_levels: dict[int, Decimal] = {}
         self._spoken_for: set[int] = set()
@@ -136,7 +130,10 @@ class Exchange:
     def jump(self, now: datetime, distance: timedelta) -> None:
         """Move on by ``distance`` without the trading that would have taken place on the way."""
         self.run(now)
-        self._steps = {contract_id: at + distance for contract_id, at in self._steps.items()}
+        for contract_id, at in self._steps.items():
+            market = self.markets[contract_id]
+            market.skip_to(now + distance)
+            self._steps[contract_id] = market.next_step(now + distance) if market.driven else at + distance
 
     def schedule(self, at: datetime, act: Callable[[datetime], object]) -> None:
         """Have ``act(at)`` called when the time comes."""
@@ -156,68 +153,84 @@ class Exchange:
 
     # --- prices ---
 
-    def watch(self, contract_id: str, now: datetime) -> None:
-        """Begin to watch a contract: it trades while anybody does, and quotes at once."""
+    def watch(self, contract_id: str, now: datetime, event: str = "GatewayQuote") -> None:
+        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once."""
         self.run(now)
         self._watched[contract_id] += 1
+        self._wanted[event, contract_id] += 1
         self._enliven(contract_id, now)
         self._tell_quote(self.markets[contract_id], now)
 
-    def unwatch(self, contract_id: str) -> None:
+    def unwatch(self, contract_id: str, event: str = "GatewayQuote") -> None:
         """Take one ``watch`` back."""
         self._watched[contract_id] -= 1
+        self._wanted[event, contract_id] -= 1
 
     def move_price(self, contract_id: str, price: Decimal, now: datetime) -> None:
         """Trade at ``price`` now, fill what that touches, and hold the price there."""
         self.run(now)
         market = self.markets[contract_id]
-        market.held = True
         self._traded(market, market.move_to(price, now), now)
 
     def resume_price(self, contract_id: str, now: datetime) -> None:
-        """Let a held price move by itself again."""
+        """Let a held price go on with whatever drives it."""
         self.run(now)
-        self.markets[contract_id].held = False
+        self.markets[contract_id].let_go()
+
+    def drive(self, contract_id: str, tape: Tape) -> None:
+        """Have a contract trade what is on ``tape`` from now on, whether anybody watches or not."""
+        market = self.markets[contract_id]
+        market.load(tape)
+        self._steps[contract_id] = market.next_step(self.start)
 
     def _enliven(self, contract_id: str, at: datetime) -> None:
-        self._steps.setdefault(contract_id, at + milliseconds(self.options.market_step_ms))
+        self._steps.setdefault(contract_id, self.markets[contract_id].next_step(at))
 
     def _is_live(self, contract_id: str) -> bool:
         return (
-            self._watched[contract_id] > 0
+            self.markets[contract_id].driven
+            or self._watched[contract_id] > 0
             or bool(self._working.get(contract_id))
             or any(self._held(book, contract_id) for book in self.books.values())
         )
 
     def _step(self, contract_id: str, at: datetime) -> None:
-        if not self._is_live(contract_id):
+        market = self.markets[contract_id]
+        contract = market.contract
+        if self.options.month_roll and at >= contract.ends_at:
+            for order_id, account_id in list(self._working.get(contract_id, {}).items()):
+                self._end(self.books[account_id], order_id, Status.EXPIRED, at)
             del self._steps[contract_id]
-        elif self.options.sessions and not is_open(at):
-            self._steps[contract_id] = at + _CLOSED_MARKET_LOOKS
+        elif not self._is_live(contract_id):
+            del self._steps[contract_id]
+        elif self.options.sessions and not is_open(at, contract.group):
+            opening = next_opening(at, contract.group)
+            market.skip_to(opening)
+            self._steps[contract_id] = market.next_step(opening)
         else:
-            self._steps[contract_id] = at + milliseconds(self.options.market_step_ms)
-            market = self.markets[contract_id]
-            self._traded(market, market.step(at), at)
+            volume = market.step(at)
+            self._steps[contract_id] = market.next_step(at)
+            self._traded(market, volume, at)
 
     def _traded(self, market: Market, volume: int, at: datetime) -> None:
         contract = market.contract
         if self._watched[contract.id]:
             self._tell_quote(market, at)
-            aggressor = Side(volume % 2)
-            prints = [market_trade_row(contract, market.last, volume, aggressor, at)]
-            self.outbox.tell_market("GatewayTrade", contract.id, prints, at)
-            levels = [
-                depth_row(contract, 4, market.bid, volume, at),
-                depth_row(contract, 3, market.ask, volume, at),
-                None,
-            ]
-            self.outbox.tell_market("GatewayDepth", contract.id, levels, at)
+            if volume and self._wanted["GatewayTrade", contract.id]:
+                prints = [market_trade_row(contract, market.last, volume, Side(volume % 2), at)]
+                self.outbox.tell_market("GatewayTrade", contract.id, prints, at)
+            if self._wanted["GatewayDepth", contract.id]:
+                levels = [
+                    depth_row(contract, 4, market.bid, volume, at),
+                    depth_row(contract, 3, market.ask, volume, at),
+                    None,
+                ]
+                self.outbox.tell_market("GatewayDepth", contract.id, levels, at)
         self._match(market, at)
         self._after_move(contract.id, at)
 
     def _tell_quote(self, market: Market, at: datetime) -> None:
-        news = market.quote(market.news(), at)
-        full = market.quote(market.figures(), at)
+        news, full = market.quotes(at)
         self.outbox.tell_market("GatewayQuote", market.contract.id, news, at, first=full)
 
     # --- matching ---

@@ -36,12 +36,11 @@ from flatguard.signalr import (
     State,
     StreamInvocation,
 )
-from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.faults import ENDS_CONNECTIONS
 from flatguard.simulator.negotiation import Bearer, Refusal, UpgradeRefused, version_of
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rest import bearer_token, json_response
-from flatguard.simulator.wire import TEAR, Tear
+from flatguard.simulator.wire import SPEAK, TEAR, Tear
 
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
@@ -199,9 +198,9 @@ class Client:
         if adds and subscription not in self.subscriptions:
             self.subscriptions[subscription] = False
             if isinstance(key, str):
-                world.watch(key, now)
+                world.watch(key, now, method.event)
         elif not adds and self.subscriptions.pop(subscription, None) is not None and isinstance(key, str):
-            world.unwatch(key)
+            world.unwatch(key, method.event)
         self.gateway.stir()
 
     def _argument(self, method: _Method, message: Invocation) -> int | str | None:
@@ -211,7 +210,7 @@ class Client:
             value = message.arguments[0]
             if method.reads is int and type(value) is int and self._owns(value):
                 return value
-            if method.reads is str and isinstance(value, str) and value in CONTRACTS:
+            if method.reads is str and isinstance(value, str) and self.gateway.world.listing.get(value) is not None:
                 return value
         raise _Refused(f"Failed to invoke '{message.target}' due to an error on the server.")
 
@@ -219,9 +218,9 @@ class Client:
         """Forget everything; called when the connection has ended."""
         if self in self.gateway.clients:
             self.gateway.clients.remove(self)
-        for _, key in self.subscriptions:
+        for event, key in self.subscriptions:
             if isinstance(key, str):
-                self.gateway.world.unwatch(key)
+                self.gateway.world.unwatch(key, event)
         self.subscriptions.clear()
 
 
@@ -420,7 +419,7 @@ async def _write(client: Client, websocket: WebSocket, posted: trio.MemoryReceiv
         async for message in posted:
             batch = [message, *_waiting(posted)]
             if text := "".join(_spoken(client, batch)):
-                await websocket.send_text(text)
+                await websocket.scope[SPEAK](text)
             if any(isinstance(message, (Close, HandshakeRefused)) for message in batch):
                 break
     await websocket.close()

@@ -1,20 +1,25 @@
-"""One contract's market: a last price with bid and ask one tick around it, moved by time or by hand.
+"""One contract's market: a last price with bid and ask around it, moved by chance, by a tape or by hand.
 
-Each contract walks on a stream of chance of its own, so that watching one never moves another.
+Each contract walks on a stream of chance of its own, so that watching one never moves another. A tape (tape.py)
+takes the place of the walk. A price set by hand goes before both, until it is let go; a tape runs on meanwhile.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from attrs import define, field
 
-from flatguard.simulator.contracts import Contract
+from flatguard.simulator.contracts import Contract, Listing
 from flatguard.simulator.exact_json import plain
+from flatguard.simulator.options import Options
+from flatguard.simulator.outbox import milliseconds
 from flatguard.simulator.rows import Row, hub_time, rest_time
 from flatguard.simulator.sessions import trading_day, trading_day_start
+from flatguard.simulator.tape import Tape, Tick
 
 _MOVES = (-3, -2, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 2, 3)
 
@@ -39,6 +44,8 @@ class Market:
     rng: random.Random
     walks: bool
     last: Decimal
+    pace: timedelta
+    """From one trade to the next where no tape says when."""
     held: bool = False
     rolls_at: datetime | None = None
     told: Row = field(factory=dict)
@@ -48,35 +55,84 @@ class Market:
     low: Decimal = field(init=False)
     volume: int = 0
     seconds: list[Second] = field(factory=list)
+    _exact: Row = field(factory=dict)
+    _figures: Row = field(factory=dict)
+    _tape: Tape | None = None
+    _newest: Tick | None = None
+    _bid: Decimal | None = None
+    _ask: Decimal | None = None
 
     def __attrs_post_init__(self) -> None:
         self.open = self.high = self.low = self.last
 
     @property
     def bid(self) -> Decimal:
-        """One tick below the last price."""
-        return self.last - self.contract.tick_size
+        """What the tape says, and otherwise one tick below the last price."""
+        return self.last - self.contract.tick_size if self._bid is None else self._bid
 
     @property
     def ask(self) -> Decimal:
-        """One tick above the last price."""
-        return self.last + self.contract.tick_size
+        """What the tape says, and otherwise one tick above the last price."""
+        return self.last + self.contract.tick_size if self._ask is None else self._ask
+
+    @property
+    def driven(self) -> bool:
+        """Whether a tape moves it, to its end and beyond: then it trades whether anybody watches or not."""
+        return self._tape is not None
+
+    def load(self, tape: Tape) -> None:
+        """Put a tape in; until its first tick the market stands at that tick's price."""
+        self._tape = tape
+        if tape.coming is not None:
+            self.last = self.open = self.high = self.low = tape.coming.price
+
+    def next_step(self, at: datetime) -> datetime:
+        """Return when it trades next, after ``at``."""
+        if self._tape is None or self._tape.coming is None:
+            return at + self.pace
+        return max(at, self._tape.coming.at)
+
+    def skip_to(self, moment: datetime) -> None:
+        """Let the tape run up to ``moment`` without trading; a price that is held stays."""
+        if self._tape is not None and (tick := self._tape.skip_to(moment)) is not None:
+            self._take(tick)
 
     def step(self, at: datetime) -> int:
-        """Trade once: move by a few ticks unless held or still. Returns the volume of the trade."""
-        move = self.rng.choice(_MOVES)
-        volume = self.rng.randint(1, 5)
-        if self.walks and not self.held:
-            moved = self.last + move * self.contract.tick_size
-            self.last = max(moved, self.contract.tick_size * 4)
+        """Trade once, where chance, the tape or a hand has it. Returns the volume of the trade."""
+        if self._tape is not None:
+            tick = self._tape.take(at)
+            volume = self._taped_volume(tick)
+            if tick is not None:
+                self._take(tick)
+        else:
+            move = self.rng.choice(_MOVES)
+            volume = self.rng.randint(1, 5)
+            if self.walks and not self.held:
+                moved = self.last + move * self.contract.tick_size
+                self.last = max(moved, self.contract.tick_size * 4)
         self._trade(volume, at)
         return volume
 
+    def _taped_volume(self, tick: Tick | None) -> int:
+        return self.rng.randint(1, 5) if tick is None or tick.volume is None else tick.volume
+
+    def _take(self, tick: Tick) -> None:
+        self._newest = tick
+        if not self.held:
+            self.last, self._bid, self._ask = tick.price, tick.bid, tick.ask
+
     def move_to(self, price: Decimal, at: datetime) -> int:
-        """Trade at ``price``, wherever the market was before. Returns the volume of the trade."""
-        self.last = price
+        """Trade at ``price``, wherever the market was before, and hold it there. Returns the volume of the trade."""
+        self.held = True
+        self.last, self._bid, self._ask = price, None, None
         self._trade(1, at)
         return 1
+
+    def let_go(self) -> None:
+        """Go on with the tape, where that has got to meanwhile, or by chance from here."""
+        self.held = False
+        if self._newest is not None:
+            self._take(self._newest)
 
     def _trade(self, volume: int, at: datetime) -> None:
         if self.rolls_at is None or at >= self.rolls_at:
@@ -100,34 +156,43 @@ class Market:
         """Return what a full quote tells, apart from its names and times."""
         change = self.last - self.open
         share = (change / self.open).quantize(Decimal("0.000001"), ROUND_HALF_EVEN) if self.open else Decimal(0)
-        return {
-            "lastPrice": plain(self.last),
-            "bestBid": plain(self.bid),
-            "bestAsk": plain(self.ask),
-            "change": plain(change),
-            "changePercent": plain(share),
-            "open": plain(self.open),
-            "high": plain(self.high),
-            "low": plain(self.low),
+        now: Row = {
+            "lastPrice": self.last,
+            "bestBid": self.bid,
+            "bestAsk": self.ask,
+            "change": change,
+            "changePercent": share,
+            "open": self.open,
+            "high": self.high,
+            "low": self.low,
             "volume": self.volume,
         }
+        # most figures stay as they were, and need not be written anew
+        return {
+            name: self._figures[name] if self._exact.get(name) == figure else self._written(name, figure)
+            for name, figure in now.items()
+        }
 
-    def news(self) -> Row:
-        """Return the figures that differ from those told last, and take them as told."""
+    def _written(self, name: str, figure: Decimal | int) -> Decimal | int:
+        self._exact[name] = figure
+        self._figures[name] = plain(figure) if isinstance(figure, Decimal) else figure
+        return self._figures[name]
+
+    def quotes(self, at: datetime) -> tuple[Row, Row]:
+        """Return a quote of what differs from the one before, taking it as told, and a full one.
+
+        The symbol is the product's, not the contract's.
+        """
         figures = self.figures()
         news = {name: figure for name, figure in figures.items() if self.told.get(name) != figure}
         self.told = figures
-        return news
-
-    def quote(self, figures: Row, at: datetime) -> Row:
-        """Return a quote body that tells ``figures``; the symbol is the product's, not the contract's."""
-        return {
-            "symbol": self.contract.symbol_id,
-            **figures,
+        names = {"symbol": self.contract.symbol_id}
+        times = {
             "lastUpdated": hub_time(at),
             "timestamp": hub_time(at.replace(microsecond=at.microsecond // 1000 * 1000)),
             "contract": self.contract.id,
         }
+        return {**names, **news, **times}, {**names, **figures, **times}
 
     def bars(
         self,
@@ -167,6 +232,35 @@ class Market:
             }
             for bar in reversed(bars[-limit:])
         ]
+
+
+class Markets(dict[str, Market]):
+    """The markets by contract id; one comes into being when it is first asked for.
+
+    ``prices`` are by contract id or by ticker, which means every month. Raises ``KeyError`` for what is not listed.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        options: Options,
+        chance: Callable[[str], random.Random],
+        prices: Mapping[str, Decimal],
+    ) -> None:
+        self._listing = listing
+        self._options = options
+        self._chance = chance
+        self._prices = prices
+
+    def __missing__(self, contract_id: str) -> Market:
+        contract = self._listing.get(contract_id)
+        if contract is None:
+            raise KeyError(contract_id)
+        first = self._prices.get(contract.id, self._prices.get(contract.ticker, contract.first_price))
+        pace = milliseconds(self._options.market_step_ms)
+        market = Market(contract, self._chance(contract.id), self._options.price_walk, first, pace)
+        self[contract_id] = market
+        return market
 
 
 _SECONDS = {1: 1, 2: 60, 3: 3600}

@@ -57,9 +57,11 @@ class Options:
     """Between the parts of a fill in parts (assumed)."""
 
     sessions: bool = False
-    """Whether the exchange keeps hours: 17:00 to 16:00 Chicago time, closed at the weekend.
-
-    Otherwise always open.
+    """Whether the exchange keeps hours: those of each product, with weekends and holidays. Otherwise always open.
+    """
+    month_roll: bool = False
+    """Whether the active months follow the calendar, and months expire. Otherwise those of late 2026 are active for
+    ever.
     """
     auto_oco: bool = True
     """The account setting that allows brackets; off, an order with brackets is refused (seen)."""
@@ -71,6 +73,10 @@ class Options:
     """Order/place's code for an account that cannot trade: 4 or 10 (assumed: AccountRejected)."""
     price_band: Decimal = Decimal("0.3")
     """A price further from the market than this share of it is refused (assumed; the real band is generous).
+    """
+
+    speed: float = 1
+    """How many times as fast as real time the broker's clock runs on sockets; in virtual time it is of no effect.
     """
 
     token_life_s: float = 24 * 3600

@@ -39,7 +39,6 @@ from flatguard.simulator.bodies import (
     text,
     unsupported_media,
 )
-from flatguard.simulator.contracts import CONTRACTS
 from flatguard.simulator.limits import BARS_PATH
 from flatguard.simulator.refusals import Bracket, Edit, Ticket
 from flatguard.simulator.rows import Row, account_row, contract_row, order_row, position_row, trade_row
@@ -165,7 +164,7 @@ def _accounts(call: Call) -> Reply:
 
 
 def _available(call: Call) -> Reply:
-    rows = [contract_row(contract) for contract in CONTRACTS.values() if contract.active]
+    rows = [contract_row(contract) for contract in call.gateway.world.listing.active(call.now)]
     return Reply(extra={"contracts": [] if call.body["live"] else rows})
 
 
@@ -173,23 +172,24 @@ def _search_contracts(call: Call) -> Reply:
     wanted = (call.body["searchText"] or "").upper()
     rows = [
         contract_row(contract)
-        for contract in CONTRACTS.values()
-        if contract.active and (wanted in contract.id or wanted in contract.name)
+        for contract in call.gateway.world.listing.active(call.now)
+        if wanted in contract.id or wanted in contract.name
     ]
     return Reply(extra={"contracts": [] if call.body["live"] else rows[:_MAX_CONTRACTS_FOUND]})
 
 
 def _find_contract(call: Call) -> Reply:
-    contract = CONTRACTS.get(call.body["contractId"])
+    listing = call.gateway.world.listing
+    contract = listing.get(call.body["contractId"])
     if contract is None:
         return Reply(1, extra={"contract": None})
-    return Reply(extra={"contract": contract_row(contract)})
+    return Reply(extra={"contract": contract_row(contract, active=listing.is_active(contract, call.now))})
 
 
 def _bars(call: Call) -> Reply:
     body = call.body
     code = 0
-    if body["contractId"] not in CONTRACTS or body["live"]:
+    if call.gateway.world.listing.get(body["contractId"]) is None or body["live"]:
         code = 1
     elif body["unit"] not in range(1, 7):
         code = 2

@@ -53,7 +53,7 @@ def account_row(account: Account) -> Row:
     }
 
 
-def contract_row(contract: Contract) -> Row:
+def contract_row(contract: Contract, *, active: bool = True) -> Row:
     """Return a contract as Contract/available lists it."""
     return {
         "id": contract.id,
@@ -61,7 +61,7 @@ def contract_row(contract: Contract) -> Row:
         "description": contract.description,
         "tickSize": plain(contract.tick_size),
         "tickValue": plain(contract.tick_value),
-        "activeContract": contract.active,
+        "activeContract": active,
         "symbolId": contract.symbol_id,
     }
 

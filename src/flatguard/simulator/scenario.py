@@ -1,5 +1,7 @@
 """Scenario files: how a world starts, and what befalls it when. TOML, and nothing in it that we do not know.
 
+start = 2026-11-18T15:00:00Z    # by default now
+
 [options]
 calm = true                     # start from Options.calm(); then any knob of Options by its name
 read_lag_ms = [0, 300]
@@ -24,31 +26,51 @@ target = "user"
 at_s = 20
 contract = "MNQ"
 price = "24950"
+
+[[paths]]                       # seconds after the start, and the price then
+contract = "ES"
+points = [[0, "6800"], [60, "6790.25"]]
+
+[[recordings]]
+contract = "CL"
+path = "crude.csv"              # beside this file
+format = "ticks"
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flatguard.clock import SystemClock, WallClock
 from flatguard.errors import InvalidSettings
-from flatguard.simulator.contracts import Contract, find_contract
+from flatguard.simulator.contracts import ACTIVE, Contract, Listing
 from flatguard.simulator.faults import KNOWN_FAULTS
 from flatguard.simulator.options import Options
+from flatguard.simulator.recordings import NEEDED, UnusableRecording, read_recording
 from flatguard.simulator.setup import AccountSetup, UserSetup
+from flatguard.simulator.tape import Tape, Tick, path_ticks
 from flatguard.simulator.world import World
 
 T = TypeVar("T")
 _Act = Callable[[World, datetime], None]
+
+
+@frozen
+class _Drive:
+    """What moves a contract. ``name`` is its id or its ticker; the ticker means the month active at the start."""
+
+    place: str
+    name: str
+    ticks: Callable[[Contract, datetime], Iterator[Tick]]
 
 
 @frozen
@@ -61,21 +83,47 @@ class Scenario:
     events: tuple[tuple[float, _Act], ...] = ()
     """What happens: (seconds after the start, act)."""
 
+    drives: tuple[_Drive, ...] = ()
+    start: datetime | None = None
+
     def world(self, *, seed: int, start: datetime) -> World:
-        """Return a new world in which this scenario takes place."""
+        """Return a new world in which this scenario takes place; ``start`` is when, whatever the scenario says.
+
+        Raises ``InvalidSettings`` if a recording has nothing to play from then on.
+        """
         world = World(seed=seed, start=start, options=self.options, users=self.users, prices=self.prices)
         for at_s, act in self.events:
             world.schedule(start + timedelta(seconds=at_s), partial(act, world))
+        for drive in self.drives:
+            contract = world.listing.find(drive.name, start)
+            assert contract is not None
+            tape = Tape(drive.ticks(contract, start))
+            if tape.coming is None:
+                raise InvalidSettings(
+                    f"{drive.place}: nothing of it is at or after the start, {start.isoformat()}",
+                    hint='Start earlier, or have it shifted to the start with at = "start".',
+                )
+            world.drive(contract.id, tape)
         return world
 
 
-def open_world(path: Path | None, *, seed: int, clock: WallClock | None = None) -> World:
-    """Return the world of a scenario file, or the one that is there without, starting now.
+def open_world(
+    path: Path | None,
+    *,
+    seed: int,
+    clock: WallClock | None = None,
+    start: datetime | None = None,
+    speed: float | None = None,
+) -> World:
+    """Return the world of a scenario file, or the one that is there without.
 
-    ``clock`` says when now is; the machine's own by default. Raises ``InvalidSettings``.
+    It starts at ``start``, or when the file says, or now. ``clock`` says when now is; the machine's own by default.
+    ``speed`` goes before the file's. Raises ``InvalidSettings``.
     """
     scenario = Scenario() if path is None else load_scenario(path)
-    return scenario.world(seed=seed, start=(clock or SystemClock()).now())
+    if speed is not None:
+        scenario = evolve(scenario, options=scenario.options.but(speed=speed))
+    return scenario.world(seed=seed, start=start or scenario.start or (clock or SystemClock()).now())
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -88,7 +136,7 @@ def load_scenario(path: Path) -> Scenario:
         raise InvalidSettings(f"the scenario {path} is not TOML: {error}") from error
     errors: list[str] = []
     table = _Table("", values, errors)
-    scenario = _scenario(table)
+    scenario = _scenario(table, path.parent)
     table.refuse_unknown()
     if errors:
         raise InvalidSettings(
@@ -142,26 +190,39 @@ class _Table:
                 self.complain(key, f"is not known here; known are {', '.join(sorted(self._taken))}")
 
 
-def _scenario(table: _Table) -> Scenario:
+def _scenario(table: _Table, folder: Path) -> Scenario:
+    start = table.take("start", _moment)
     options = _options(table.table("options"))
     users = tuple(_user(user) for user in table.tables("users")) if "users" in table.values else None
     table.take("users", _list)
     ids = [account.id for user in users or () for account in user.accounts]
     if len(ids) != len(set(ids)):
         table.complain("users", "two accounts bear the same id")
-    prices = _prices(table.table("prices"))
+    known = partial(_contract, Listing(options.month_roll))
+    prices = _prices(table.table("prices"), known)
     events = (
         *(_fault(fault) for fault in table.tables("faults")),
-        *(_move(move) for move in table.tables("moves")),
+        *(_move(move, known) for move in table.tables("moves")),
     )
-    return Scenario(options, users, prices, events)
+    pace = timedelta(milliseconds=options.market_step_ms)
+    drives = [
+        *(_path(path, known, pace) for path in table.tables("paths")),
+        *(_recording(recording, known, folder) for recording in table.tables("recordings")),
+    ]
+    seen: set[str] = set()
+    for drive in drives:
+        if drive is not None:
+            if drive.name in seen:
+                table.complain(drive.place, f"{drive.name} has a path or a recording already")
+            seen.add(drive.name)
+    return Scenario(options, users, prices, events, tuple(drive for drive in drives if drive is not None), start)
 
 
 def _options(table: _Table) -> Options:
     calm = table.take("calm", _bool) or False
     changes = {}
     for name, kind in get_type_hints(Options).items():
-        value = table.take(name, _OPTION_READERS[kind])
+        value = table.take(name, _POSITIVE.get(name, _OPTION_READERS[kind]))
         if value is not None:
             changes[name] = value
     table.refuse_unknown()
@@ -192,17 +253,20 @@ def _account(table: _Table) -> AccountSetup:
     return AccountSetup(**given)
 
 
-def _prices(table: _Table) -> dict[str, Decimal]:
+_Known = Callable[[Any], tuple[str, Contract]]
+
+
+def _prices(table: _Table, known: _Known) -> dict[str, Decimal]:
     prices = {}
     for name in table.values:
         try:
-            contract = _contract(name)
+            key, contract = known(name)
         except ValueError as error:
             table.complain(name, str(error))
             continue
         price = table.take(name, partial(_price_of, contract))
         if price is not None:
-            prices[contract.id] = price
+            prices[key] = price
     return prices
 
 
@@ -213,7 +277,7 @@ def _fault(table: _Table) -> tuple[float, _Act]:
         key: value
         for key, value in (
             ("target", table.take("target", str)),
-            ("probability", table.take("probability", _seconds)),
+            ("probability", table.take("probability", _share)),
             ("count", table.take("count", _int)),
             ("duration_s", table.take("duration_s", _seconds)),
             ("delay_s", table.take("delay_s", _seconds)),
@@ -228,10 +292,10 @@ def _fault(table: _Table) -> tuple[float, _Act]:
     return at_s, act
 
 
-def _move(table: _Table) -> tuple[float, _Act]:
+def _move(table: _Table, known: _Known) -> tuple[float, _Act]:
     at_s = table.take("at_s", _seconds, needed=True) or 0
-    contract = table.take("contract", _contract, needed=True)
-    price = None if contract is None else table.take("price", partial(_price_of, contract))
+    named = table.take("contract", known, needed=True)
+    price = None if named is None else table.take("price", partial(_price_of, named[1]))
     resume = table.take("resume", _bool)
     table.take("price", _decimal)
     if ("price" in table.values) == (resume is True):
@@ -239,6 +303,8 @@ def _move(table: _Table) -> tuple[float, _Act]:
     table.refuse_unknown()
 
     def act(world: World, at: datetime) -> None:
+        assert named is not None
+        contract = world.listing.find(named[0], at)
         assert contract is not None
         if price is None:
             world.resume_price(contract.id, at)
@@ -246,6 +312,44 @@ def _move(table: _Table) -> tuple[float, _Act]:
             world.move_price(contract.id, price, at)
 
     return at_s, act
+
+
+def _path(table: _Table, known: _Known, pace: timedelta) -> _Drive | None:
+    named = table.take("contract", known, needed=True)
+    points = None if named is None else table.take("points", partial(_points, named[1]), needed=True)
+    table.take("points", _array)
+    table.refuse_unknown()
+    if named is None or points is None:
+        return None
+
+    def ticks(contract: Contract, start: datetime) -> Iterator[Tick]:
+        return path_ticks(points, start, contract.tick_size, pace)
+
+    return _Drive(table.path, named[0], ticks)
+
+
+def _recording(table: _Table, known: _Known, folder: Path) -> _Drive | None:
+    named = table.take("contract", known, needed=True)
+    path = table.take("path", _text, needed=True)
+    kind = table.take("format", partial(_one_of, tuple(NEEDED)), needed=True)
+    at = table.take("at", partial(_one_of, ("start", "absolute"))) or "start"
+    bar_s = table.take("bar_s", _positive)
+    if bar_s is not None and kind == "ticks":
+        table.complain("bar_s", "is for bars; these are ticks")
+    table.refuse_unknown()
+    if named is None or path is None or kind is None:
+        return None
+    try:
+        recording = read_recording(folder / path, kind, named[1], bar_s=bar_s)
+    except UnusableRecording as error:
+        for text in error.args:
+            table.complain("path", text)
+        return None
+
+    def ticks(_contract: Contract, start: datetime) -> Iterator[Tick]:
+        return recording.shifted_to(start) if at == "start" else recording.since(start)
+
+    return _Drive(table.path, named[0], ticks)
 
 
 # --- readers of single values; ValueError says what is wrong ---
@@ -300,6 +404,55 @@ def _seconds(value: Any) -> float:
     return number
 
 
+def _positive(value: Any) -> float:
+    number = _seconds(value)
+    if not number:
+        raise ValueError("must be more than 0")
+    return number
+
+
+def _share(value: Any) -> float:
+    number = _seconds(value)
+    if number > 1:
+        raise ValueError("must lie between 0 and 1")
+    return number
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError("must be a date with a time and an offset, such as 2026-11-18T15:00:00Z, without quotes")
+    return value.astimezone(UTC)
+
+
+def _one_of(names: Sequence[str], value: Any) -> str:
+    if value not in names:
+        raise ValueError(f"must be one of {', '.join(names)}")
+    return _text(value)
+
+
+def _array(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("must be an array")
+    return value
+
+
+def _points(contract: Contract, value: Any) -> list[tuple[Decimal, Decimal]]:
+    points: list[tuple[Decimal, Decimal]] = []
+    for index, point in enumerate(_array(value)):
+        try:
+            if not isinstance(point, list) or len(point) != 2:
+                raise ValueError('must be seconds and a price, such as [60, "24950.25"]')
+            seconds, price = _decimal(point[0]), _price_of(contract, point[1])
+            if seconds < (points[-1][0] if points else 0):
+                raise ValueError("the seconds must not be negative, nor go back")
+        except ValueError as error:
+            raise ValueError(f"[{index}]: {error}") from None
+        points.append((seconds, price))
+    if not points:
+        raise ValueError("must hold at least one point")
+    return points
+
+
 def _pair(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
     def read(value: Any) -> tuple[Any, Any]:
         if not isinstance(value, list) or len(value) != 2:
@@ -309,11 +462,25 @@ def _pair(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable
     return read
 
 
-def _contract(value: Any) -> Contract:
-    contract = find_contract(_text(value))
+def _range(read_one: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+    def read(value: Any) -> tuple[Any, Any]:
+        low, high = _pair(read_one, read_one)(value)
+        if not 0 <= low <= high:
+            raise ValueError("must be the lower number and the higher one, none negative")
+        return low, high
+
+    return read
+
+
+def _contract(listing: Listing, value: Any) -> tuple[str, Contract]:
+    """Return the name to go by, an id or a ticker, and a contract that shows its tick grid."""
+    contract = listing.get(_text(value))
+    if contract is not None:
+        return contract.id, contract
+    contract = ACTIVE.get(value.upper())
     if contract is None:
         raise ValueError(f"there is no contract {value!r}; give an id, or a ticker such as MNQ")
-    return contract
+    return contract.ticker, contract
 
 
 def _price_of(contract: Contract, value: Any) -> Decimal:
@@ -335,10 +502,13 @@ _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
         int: _int,
         float: _seconds,
         Decimal: _decimal,
-        tuple[float, float]: _pair(_seconds, _seconds),
-        tuple[int, int]: _pair(_int, _int),
-        tuple[int, float]: _pair(_int, _seconds),
+        tuple[float, float]: _range(_seconds),
+        tuple[int, int]: _range(_int),
+        tuple[int, float]: _pair(_int, _positive),
     }
+)
+_POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {"speed": _positive, "market_step_ms": _positive, "order_repeat_probability": _share}
 )
 _ACCOUNT_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {

@@ -9,7 +9,6 @@ import trio
 
 from flatguard.errors import FlatguardError
 from flatguard.simulator.app import Gateway
-from flatguard.simulator.contracts import ACTIVE
 from flatguard.simulator.wire import serve_connection
 from flatguard.simulator.world import World
 
@@ -21,7 +20,7 @@ async def serve_simulator(
     port: int = 0,
     task_status: trio.TaskStatus[dict[str, Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve ``world`` until cancelled; port 0 takes a free one.
+    """Serve ``world`` until cancelled, at the speed of its options; port 0 takes a free one.
 
     Reports the ready line when it accepts connections.
 
@@ -34,7 +33,7 @@ async def serve_simulator(
             f"cannot listen on {host} port {port}: {error.strerror or error}",
             hint="Stop what uses that port, choose another with --port, or take a free one with --port 0.",
         ) from error
-    gateway = Gateway(world)
+    gateway = Gateway(world, speed=world.options.speed)
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.run)
         await nursery.start(partial(trio.serve_listeners, partial(serve_connection, gateway.app), listeners))
@@ -69,7 +68,7 @@ def ready_line(world: World, address: str) -> dict[str, Any]:
                 "tick_value": f"{contract.tick_value:f}",
                 "price": f"{world.markets[contract.id].last:f}",
             }
-            for contract in ACTIVE.values()
+            for contract in world.listing.active(world.start)
         ],
         "seed": world.seed,
     }

@@ -15,6 +15,7 @@ from typing import Any, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -24,6 +25,13 @@ TEAR = "flatguard.tear"
 """Key of the ASGI scope: an async function that cuts the connection, without a farewell."""
 
 Tear = Callable[[], Awaitable[None]]
+
+SPEAK = "flatguard.speak"
+"""Key of the ASGI scope: an async function that sends a text on an accepted WebSocket, past the layers in between.
+
+They take longer over a message than all the rest of the double. A frame from a server is bare of a mask, and may be
+sent uncompressed whatever was agreed upon.
+"""
 
 
 KESTREL_KEEP_ALIVE_S = 130.0
@@ -53,8 +61,12 @@ async def serve_connection(
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await trio.aclose_forcefully(stream)
 
+    async def speak(text: str) -> None:
+        await server.protocol_send(RawData(_text_frame(text.encode())))
+
     async def torn_app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[TEAR] = tear
+        scope[SPEAK] = speak
         await app(scope, receive, send)
 
     server = TCPServer(
@@ -65,3 +77,12 @@ async def serve_connection(
         cast(Any, stream),
     )
     await server
+
+
+def _text_frame(payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload

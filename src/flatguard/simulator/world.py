@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from flatguard.simulator import sequences
 from flatguard.simulator.brackets import legs_of
-from flatguard.simulator.contracts import CONTRACTS, Contract
+from flatguard.simulator.contracts import Contract
 from flatguard.simulator.firm import Firm
 from flatguard.simulator.outbox import milliseconds
 from flatguard.simulator.refusals import (
@@ -59,10 +59,10 @@ class World(Firm):
             return Answer(self.soon(now), 1)
         if not self._account(book, ticket.account_id).can_trade:
             return Answer(self.soon(now), self.options.refusal_when_locked)
-        contract = CONTRACTS.get(ticket.contract_id)
+        contract = self.listing.get(ticket.contract_id)
         if contract is None:
             return Answer(self.soon(now), 8)
-        if not contract.active:
+        if not self.listing.is_traded(contract, now):
             return Answer(self.soon(now), 9)
         objection = self._objection(book, contract, ticket, now)
         if ticket.custom_tag is not None:
@@ -115,7 +115,7 @@ class World(Firm):
         """Return code and text of the first thing that is wrong, in the order in which the gateway looks."""
         if ticket.custom_tag is not None and ticket.custom_tag in book.tags:
             return 2, "Specified custom tag is already in use"
-        if not self._takes_orders(now):
+        if not self._takes_orders(contract, now):
             return 2, NOT_TRADING
         if self.faults.strikes("velocity_control", ticket.account_id, now):
             return 2, "Order rejected by velocity control. Please wait before placing another order."
@@ -139,8 +139,10 @@ class World(Firm):
                 return 2, "Not enough margin."
         return None
 
-    def _takes_orders(self, now: datetime) -> bool:
-        return not self.options.sessions or takes_orders(now)
+    def _takes_orders(self, contract: Contract, now: datetime) -> bool:
+        if self.options.month_roll and now >= contract.ends_at:
+            return False
+        return not self.options.sessions or takes_orders(now, contract.group)
 
     def _exposure(self, book: Book, contract: Contract | None = None, change: int = 0) -> Decimal:
         """Return the account's size over all products, in minis, with ``change`` of ``contract`` added."""
@@ -190,7 +192,11 @@ class World(Firm):
         if order.status is not Status.OPEN or order_id in self._spoken_for:
             return Answer(self.soon(now), 3, "Order cannot be modified in its present state.")
         market = self.markets[order.contract.id]
-        objection = NOT_TRADING if not self._takes_orders(now) else edit_objection(order, edit, market, self.options)
+        objection = (
+            NOT_TRADING
+            if not self._takes_orders(order.contract, now)
+            else edit_objection(order, edit, market, self.options)
+        )
         if objection is not None:
             return Answer(self.soon(now), 3, objection)
         changed = evolve(order, updated=now, size=order.size if edit.size is None else edit.size)
@@ -215,13 +221,13 @@ class World(Firm):
         book = self.books.get(account_id)
         if book is None:
             return Answer(self.soon(now), 1)
-        contract = CONTRACTS.get(contract_id)
+        contract = self.listing.get(contract_id)
         if contract is None:
             return Answer(self.soon(now), codes["ContractNotFound"])
         held = self._held(book, contract_id)
         if not held:
             return Answer(self.soon(now), codes["PositionNotFound"])
-        if not self._takes_orders(now):
+        if not self._takes_orders(contract, now):
             return Answer(self.soon(now), codes["OrderRejected"])
         if size is not None and not 0 < size <= abs(held):
             return Answer(self.soon(now), codes["InvalidCloseSize"])

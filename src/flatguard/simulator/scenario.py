@@ -53,7 +53,7 @@ from attrs import define, evolve, field, frozen
 from flatguard.clock import SystemClock, WallClock
 from flatguard.errors import InvalidSettings
 from flatguard.simulator.contracts import ACTIVE, Contract, Listing
-from flatguard.simulator.faults import KNOWN_FAULTS
+from flatguard.simulator.faults import KNOWN_FAULTS, objections
 from flatguard.simulator.options import Options
 from flatguard.simulator.recordings import NEEDED, UnusableRecording, read_recording
 from flatguard.simulator.setup import AccountSetup, UserSetup
@@ -234,6 +234,8 @@ def _user(table: _Table) -> UserSetup:
         user_name=table.take("user_name", _text, needed=True) or "",
         api_key=table.take("api_key", _text) or "",
         accounts=tuple(_account(account) for account in table.tables("accounts")),
+        password=table.take("password", _text) or "",
+        **{name: table.take(name, _bool) is not False for name in ("agreements_signed", "subscribed", "key_login")},
     )
     table.refuse_unknown()
     return user
@@ -284,6 +286,9 @@ def _fault(table: _Table) -> tuple[float, _Act]:
         )
         if value is not None
     }
+    if name:
+        for key, text in objections(name, **how):
+            table.complain(key, text)
     table.refuse_unknown()
 
     def act(world: World, at: datetime) -> None:
@@ -377,6 +382,12 @@ def _int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("must be a whole number")
     return value
+
+
+def _ticks(value: Any) -> int:
+    if not 1 <= _int(value) <= 1000:
+        raise ValueError("must be from 1 to 1000 ticks")
+    return _int(value)
 
 
 def _text(value: Any) -> str:
@@ -517,5 +528,9 @@ _ACCOUNT_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "simulated": _bool,
         "max_minis": _decimal,
         "floor": _decimal,
+        "liquidates": _bool,
+        "follower": _bool,
+        "protect_stop_ticks": _ticks,
+        "protect_target_ticks": _ticks,
     }
 )

@@ -55,8 +55,8 @@ async def day(quotes: int, streams: Sequence[str]) -> int:
     step_ms = SESSION.total_seconds() * 1000 / quotes
     world = World(seed=1, start=OPENS, options=Options(sessions=True, market_step_ms=step_ms))
     counted = [0]
-    async with open_double(world) as double, double.hub("user") as user, double.hub("market") as market:
-        async with trio.open_nursery() as nursery:
+    async with open_double(world) as double, double.hub("user") as user, double.hub("market") as market:  # noqa: SIM117
+        async with trio.open_nursery() as nursery:  # cancelled before the hubs say goodbye
             await user.invoke("SubscribeAccounts")
             for name in ("Orders", "Positions", "Trades"):
                 await user.invoke(f"Subscribe{name}", double.account_id)
@@ -90,9 +90,8 @@ def virtual_rate(quotes: int, streams: Sequence[str] = ALL_STREAMS) -> tuple[int
 @asynccontextmanager
 async def served() -> AsyncIterator[dict[str, Any]]:
     """Serve a calm double in another process and yield its ready line."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True, stdin=subprocess.PIPE
-    )
+    command = [sys.executable, __file__, "--serve"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220  once, before anything is timed
     assert process.stdout is not None
     try:
         yield json.loads(await trio.to_thread.run_sync(process.stdout.readline))

@@ -131,7 +131,7 @@ async def test_a_price_set_by_hand_goes_before_the_path_until_it_is_let_go(
         assert market.last == 24000
         answer = await system.rest.sim("price", contractId="MNQ", resume=True)
         assert answer["price"] == 25050, "the path has gone on meanwhile"
-        await trio.sleep(50)
+        await trio.sleep(51)
         assert market.last == 25100
         await system.move(24000)
         await trio.sleep(500)

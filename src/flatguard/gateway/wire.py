@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
@@ -43,9 +43,12 @@ _AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,28})?")
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
-def _decimal(value: Any, _type: type = Decimal) -> Decimal:
+def amount(value: Any, _type: type = Decimal) -> Decimal:
+    """Read a price or a sum of money, exactly. Raises ValueError for what is none, or none that a market has."""
     if type(value) is Decimal and len(text := str(value)) <= _EVERYDAY and "E" not in text and value.is_finite():
         return value  # so short, and written without an exponent, it is within all limits
+    if type(value) is int and -LARGEST < value < LARGEST:
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError(f"not an exact number: {value!r:.40}")
     if isinstance(value, str) and not _AMOUNT.fullmatch(value):
@@ -65,7 +68,7 @@ def _integer(value: Any, _type: type = int) -> int:
         return value
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
-    elif isinstance(value, Decimal) and (exact := _decimal(value)) == exact.to_integral_value():
+    elif isinstance(value, Decimal) and (exact := amount(value)) == exact.to_integral_value():
         value = int(exact)
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
         raise ValueError(f"not a whole number: {value!r:.40}")
@@ -115,14 +118,14 @@ def _position(row: Mapping[str, Any], _type: type) -> Position:
         account_id=AccountId(_integer(row["accountId"])),
         contract_id=ContractId(_text(row["contractId"], str)),
         size=-size if kind == SHORT else size,
-        average_price=_decimal(row["averagePrice"]),
+        average_price=amount(row["averagePrice"]),
         opened_at=moment(row["creationTimestamp"]),
     )
 
 
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
-    converter.register_structure_hook(Decimal, _decimal)
+    converter.register_structure_hook(Decimal, amount)
     converter.register_structure_hook(int, _integer)
     converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(str, _text)
@@ -131,7 +134,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(name, _integer)
     converter.register_structure_hook(ContractId, _text)
     # Found once, here; the converter's own way with what may be missing looks for the reader at every value.
-    for kind, read in ((Decimal, _decimal), (datetime, moment), (str, _text), (OrderId, _integer)):
+    for kind, read in ((Decimal, amount), (datetime, moment), (str, _text), (OrderId, _integer)):
         converter.register_structure_hook(kind | None, _if_told(read))
     for enumeration in (OrderStatus, OrderType, Side):
         converter.register_structure_hook(enumeration, _members(enumeration))
@@ -236,25 +239,36 @@ _USER_EVENTS: Mapping[str, tuple[type, Callable[[datetime, Any], Event]]] = {
 }
 
 
-def _quote(arguments: Sequence[object], at: datetime) -> Event:
-    """The first argument names the contract; the body names only its symbol, and only what changed.
+class Prices(NamedTuple):
+    """What a quote tells; None for what it does not."""
+
+    last: Decimal | None
+    bid: Decimal | None
+    ask: Decimal | None
+
+
+def price(value: Any) -> Decimal | None:
+    """Read a price of a quote. Raises ValueError for what is none.
 
     A zero is an empty field: partial updates have been seen to carry it. Taken for a price it would close positions.
     """
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], dict):
-        raise UnreadableAnswer("a quote is not a contract and an object")
-    body = arguments[1]
-    return QuoteMoved(
-        at, ContractId(arguments[0]), _price(body, "lastPrice"), _price(body, "bestBid"), _price(body, "bestAsk")
-    )
+    return None if value is None else amount(value) or None
+
+
+def _quote(arguments: Sequence[object], at: datetime) -> Event:
+    """The first argument names the contract; the body names only its symbol, and only what changed."""
+    match arguments:
+        case [str() as contract_id, Prices() as told]:
+            return QuoteMoved(at, ContractId(contract_id), *told)
+        case [str() as contract_id, dict() as body]:
+            told = Prices(_price(body, "lastPrice"), _price(body, "bestBid"), _price(body, "bestAsk"))
+            return QuoteMoved(at, ContractId(contract_id), *told)
+    raise UnreadableAnswer("a quote is not a contract and an object")
 
 
 def _price(body: Mapping[str, Any], name: str) -> Decimal | None:
-    value = body.get(name)
-    if value is None:
-        return None
     try:
-        return _decimal(value) or None
+        return price(body.get(name))
     except ValueError as error:
         raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
@@ -277,7 +291,7 @@ def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) 
     events: list[Event] = []
     for row in _rows(arguments):
         try:
-            events.append(happened(at, structure(row, model)))
+            events.append(happened(at, row if type(row) is model else structure(row, model)))
         except UnreadableAnswer as error:
             events.append(set_aside(row, error))
     return tuple(events)

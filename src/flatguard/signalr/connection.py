@@ -160,8 +160,15 @@ class Connection:
     Only LocalProtocolError and RemoteProtocolError are ever raised; the first changes nothing.
     """
 
-    def __init__(self, role: Role, *, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        role: Role,
+        *,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        read_arguments: framing.ReadArguments | None = None,
+    ) -> None:
         self.role = role
+        self._read_as_client = framing.reader_for_client(read_arguments)
         self._records = framing.Records(max_message_bytes)
         self._fault = ""
         self._enter(State.NEW)
@@ -245,7 +252,7 @@ class Connection:
     def _reader(self, state: State) -> Callable[[bytes], Message | None]:
         if self.role is Role.SERVER:
             return framing.read_handshake_request if state is State.NEW else framing.read_as_server
-        return framing.read_handshake_response if state in (State.NEW, State.GREETING) else framing.read_as_client
+        return framing.read_handshake_response if state in (State.NEW, State.GREETING) else self._read_as_client
 
     def _drops(self) -> bool:
         return self._state is State.LEFT or self._state is State.CLOSED

@@ -41,6 +41,7 @@ from flatguard.signalr import (
     StreamInvocation,
     StreamItem,
 )
+from flatguard.signalr.framing import ReadArguments
 from flatguard.signalr_client.address import Address, TokenIn
 from flatguard.signalr_client.answers import Answers
 from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost, HubRefused, HubUnreachable
@@ -120,14 +121,19 @@ class Hub:
     """An open connection. Any task may call; usually one ``receive``s."""
 
     def __init__(
-        self, socket: Socket, timings: Timings, answers: Mapping[str, Handler], connection_id: str | None
+        self,
+        socket: Socket,
+        timings: Timings,
+        answers: Mapping[str, Handler],
+        connection_id: str | None,
+        read_arguments: ReadArguments | None,
     ) -> None:
         self.connection_id = connection_id
         """The server's name for this connection; None without negotiation."""
 
         self._socket = socket
         self._timings = timings
-        self._core = Connection(Role.CLIENT)
+        self._core = Connection(Role.CLIENT, read_arguments=read_arguments)
         self._writing = trio.Lock()
         self._spoke_at = self._heard_at = trio.current_time()
         self._ids = count(1)
@@ -442,6 +448,7 @@ async def open_hub(
     token_in: TokenIn = TokenIn.HEADER,
     negotiating: bool = True,
     answers: Mapping[str, Handler] | None = None,
+    read_arguments: ReadArguments | None = None,
     timings: Timings = STANDARD,
     dial: Dial | None = None,
 ) -> AsyncIterator[Hub]:
@@ -455,6 +462,9 @@ async def open_hub(
     ``answers`` are run for calls of the server that want a result: begun in order, side by side, with the call's
     arguments. What they return is the result, what they raise its error.
 
+    ``read_arguments`` may read the arguments of calls that it knows from their JSON text, into whatever it likes; the
+    others are plain values.
+
     The block is not told of a loss other than by ``receive`` and the calls.
     """
     address = Address(url, None if token is None else await token(), token_in)
@@ -466,7 +476,7 @@ async def open_hub(
                 socket = await stack.enter_async_context(
                     open_socket(place.address.socket_url(), headers=place.address.headers(), dial=dial)
                 )
-                hub = Hub(socket, timings, answers or {}, place.connection_id)
+                hub = Hub(socket, timings, answers or {}, place.connection_id, read_arguments)
                 early = await hub._greet()
             except SocketRefused as error:
                 raise HubRefused(str(error), status=error.status) from None

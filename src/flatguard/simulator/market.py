@@ -122,8 +122,7 @@ class Market:
             self.last, self._bid, self._ask = tick.price, tick.bid, tick.ask
 
     def move_to(self, price: Decimal, at: datetime) -> int:
-        """Trade at ``price``, wherever the market was before, and hold it there. Returns the volume of the trade."""
-        self.held = True
+        """Trade at ``price``, wherever the market was before. Returns the volume of the trade."""
         self.last, self._bid, self._ask = price, None, None
         self._trade(1, at)
         return 1
@@ -173,7 +172,7 @@ class Market:
             for name, figure in now.items()
         }
 
-    def _written(self, name: str, figure: Decimal | int) -> Decimal | int:
+    def _written(self, name: str, figure: Decimal | int) -> object:
         self._exact[name] = figure
         self._figures[name] = plain(figure) if isinstance(figure, Decimal) else figure
         return self._figures[name]

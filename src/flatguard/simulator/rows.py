@@ -34,7 +34,7 @@ def market_time(at: datetime) -> str:
 
 def _stamp(at: datetime, fraction: str) -> str:
     fraction = fraction.rstrip("0")
-    return f"{at:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}+00:00"
+    return f"{at.isoformat()[:19]}{'.' if fraction else ''}{fraction}+00:00"
 
 
 def _number(amount: Decimal | None) -> Decimal | None:

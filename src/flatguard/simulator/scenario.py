@@ -61,6 +61,9 @@ from flatguard.simulator.tape import Tape, Tick, path_ticks
 from flatguard.simulator.world import World
 
 T = TypeVar("T")
+_LEAST = 0.001
+_LONGEST = 10**9
+_MOST = 1000
 _Act = Callable[[World, datetime], None]
 
 
@@ -409,17 +412,37 @@ def _decimal(value: Any) -> Decimal:
 
 
 def _seconds(value: Any) -> float:
-    number = float(_decimal(value))
+    number = _decimal(value)
     if number < 0:
         raise ValueError("must not be negative")
-    return number
+    if number > _LONGEST:
+        raise ValueError(f"must be at most {_LONGEST}")
+    return float(number)
 
 
 def _positive(value: Any) -> float:
     number = _seconds(value)
-    if not number:
-        raise ValueError("must be more than 0")
+    if number < _LEAST:
+        raise ValueError(f"must be more than 0: at least {_LEAST}")
     return number
+
+
+def _count(value: Any) -> int:
+    if not 0 <= _int(value) <= _MOST:
+        raise ValueError(f"must be from 0 to {_MOST}")
+    return _int(value)
+
+
+def _calls(value: Any) -> int:
+    if not _int(value) >= 1:
+        raise ValueError("must be at least one call")
+    return _int(value)
+
+
+def _band(value: Any) -> Decimal:
+    if not 0 <= _decimal(value) <= _MOST:
+        raise ValueError(f"must be from 0 to {_MOST}")
+    return _decimal(value)
 
 
 def _share(value: Any) -> float:
@@ -510,16 +533,16 @@ def _fault_name(value: Any) -> str:
 _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
-        int: _int,
+        int: _count,
         float: _seconds,
-        Decimal: _decimal,
+        Decimal: _band,
         tuple[float, float]: _range(_seconds),
-        tuple[int, int]: _range(_int),
-        tuple[int, float]: _pair(_int, _positive),
+        tuple[int, int]: _range(_count),
+        tuple[int, float]: _pair(_calls, _positive),
     }
 )
 _POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {"speed": _positive, "market_step_ms": _positive, "order_repeat_probability": _share}
+    {"speed": _positive, "market_step_ms": _positive, "hub_ping_s": _positive, "order_repeat_probability": _share}
 )
 _ACCOUNT_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {

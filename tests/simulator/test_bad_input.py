@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
@@ -14,16 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from flatguard.simulator import World
+from flatguard.errors import InvalidSettings
+from flatguard.simulator import Options, World
 from flatguard.simulator.bodies import Field
 from flatguard.simulator.control import SCHEMAS
 from flatguard.simulator.invariants import broken
 from flatguard.simulator.memory import open_in_memory
 from flatguard.simulator.rest import ENDPOINTS
+from flatguard.simulator.scenario import load_scenario
 from tests.fakes.gateway_client import Rest, http_over, open_hub, read
-from tests.simulator.conftest import COMBINE, EXPRESS, MNQ, System, calm_world
+from tests.simulator.conftest import COMBINE, EXPRESS, MNQ, START, System, calm_world
 
 ENVELOPE = {"success", "errorCode", "errorMessage"}
+ORDER = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 1}
 PROBLEM = {"type", "title", "status", "traceId"}
 SCHEMA_OF: Mapping[str, Mapping[str, Field]] = {
     **{path: endpoint.schema for path, endpoint in ENDPOINTS.items()},
@@ -253,14 +257,16 @@ async def still_works(system: System) -> None:
     assert broken(system.world) == []
 
 
-def run(scene: Any, world: World | None = None) -> None:
+def run(scene: Any, world: World | None = None, *, logs_in: bool = True) -> None:
     """Play a scene with a double in memory, on a virtual clock of its own."""
 
     async def main() -> None:
         failure: BaseException | None = None
         async with open_in_memory(world or calm_world()) as double, http_over(double.dial) as http:
             user = double.gateway.world.users["trader1"]
-            rest = await Rest(http).login(user.user_name, user.api_key)
+            rest = Rest(http)
+            if logs_in:
+                await rest.login(user.user_name, user.api_key)
             try:
                 await scene(System(double.gateway, double.dial, rest))
             except Exception as error:  # noqa: BLE001  raised again below, without the groups around it
@@ -355,3 +361,53 @@ def test_whatever_is_said_on_a_hub_harms_nothing(hub: str, said: list[bytes | st
         await still_works(system)
 
     run(scene)
+
+
+# --- scenario files ---
+
+WILD_TOML = (
+    *("0", "-1", "1", "1.5", "1e300", "1e-300", "inf", "nan", "99999999999999999999", "true", '""', '"x"', "[]", "{}"),
+    *(
+        "[0, 0]",
+        "[5, 1]",
+        "[-1, 1]",
+        "[0, 1e300]",
+        "[0, 1e15]",
+        "[1, 0]",
+        "[0, 1]",
+        "[1, 1]",
+        "[true, 1]",
+        "2026-11-18",
+    ),
+    *("'Infinity'", "'1e400'", "[['a']]", "1e15", "2", "3600", "[99999999999999, 99999999999999]"),
+)
+
+
+@pytest.mark.parametrize("name", sorted(get_type_hints(Options)))
+def test_an_option_of_a_scenario_is_refused_by_its_name_or_lives(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "wild.toml"
+    lived = 0
+
+    async def scene(system: System) -> None:
+        nonlocal lived
+        with trio.move_on_after(40):
+            if name not in {"hub_handshake_timeout_s", "hub_client_timeout_s", "token_life_s", "answer_ms"}:
+                async with open_hub(system.dial, system.rest.token) as hub:
+                    await hub.invoke("SubscribeAccounts")
+            await system.rest.send("/api/Order/place", ORDER)
+            await system.rest.send("/api/Position/closeContract", {"accountId": COMBINE, "contractId": MNQ})
+            await trio.sleep(5)
+        assert broken(system.world) == []
+        lived += 1
+
+    for text in WILD_TOML:
+        path.write_text(f"[options]\n{name} = {text}\n")
+        try:
+            world = load_scenario(path).world(seed=1, start=START)
+        except InvalidSettings as error:
+            refusal = str(error)
+        else:
+            run(scene, world, logs_in=name != "answer_ms")
+            continue
+        assert f"options.{name}: " in refusal
+    assert lived

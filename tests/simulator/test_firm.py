@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from attrs import evolve
 
+from flatguard.errors import InvalidSettings
 from flatguard.simulator import Options, UserSetup, World
+from flatguard.simulator.scenario import load_scenario
 from flatguard.simulator.setup import DEFAULT_ACCOUNTS
 from tests.fakes.gateway_client import Hub
 from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, running
@@ -185,3 +188,19 @@ async def test_an_account_that_begins_anew_has_a_new_id_and_the_old_one_is_dead_
     assert [(r["canTrade"], r["isVisible"]) for r in rows if r["id"] == COMBINE] == [(False, False)]
     assert (await calm.place(accountId=row["id"]))["success"]
     assert (await calm.place())["errorCode"] == 10
+
+
+def test_a_scenario_file_sets_up_logins_and_accounts_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "all.toml"
+    account = 'id = 1\nname = "A"\nbalance = "100"\n'
+    user = '[[users]]\nuser_name = "me"\npassword = "p"\nsubscribed = false\n[[users.accounts]]\n' + account
+    path.write_text(user + "floor = 50\nliquidates = true\nfollower = true\nprotect_stop_ticks = 8\n")
+    (me,) = load_scenario(path).users or ()
+    assert (me.password, me.subscribed, me.agreements_signed, me.key_login) == ("p", False, True, True)
+    (first,) = me.accounts
+    assert (first.liquidates, first.follower, first.protection) == (True, True, (8, None))
+    path.write_text(user + "protect_stop_ticks = 0\n[[faults]]\nat_s = 1\nname = 'cut_hub'\ntarget = 'users'\n")
+    with pytest.raises(InvalidSettings) as caught:
+        load_scenario(path)
+    assert "users[0].accounts[0].protect_stop_ticks: must be from 1 to 1000 ticks" in str(caught.value)
+    assert "faults[0].target: cut_hub meets user or market; 'users' is none" in str(caught.value)

@@ -61,6 +61,9 @@ from flatguard.simulator.tape import Tape, Tick, path_ticks
 from flatguard.simulator.world import World
 
 T = TypeVar("T")
+_LEAST = 0.001
+_LONGEST = 10**9
+_MOST = 1000
 _Act = Callable[[World, datetime], None]
 
 
@@ -281,10 +284,10 @@ def _fault(table: _Table) -> tuple[float, _Act]:
         key: value
         for key, value in (
             ("target", table.take("target", str)),
-            ("probability", table.take("probability", _number)),
+            ("probability", table.take("probability", _share)),
             ("count", table.take("count", _int)),
-            ("duration_s", table.take("duration_s", _number)),
-            ("delay_s", table.take("delay_s", _number)),
+            ("duration_s", table.take("duration_s", _seconds)),
+            ("delay_s", table.take("delay_s", _seconds)),
         )
         if value is not None
     }
@@ -385,6 +388,12 @@ def _int(value: Any) -> int:
     return value
 
 
+def _ticks(value: Any) -> int:
+    if not 1 <= _int(value) <= 1000:
+        raise ValueError("must be from 1 to 1000 ticks")
+    return _int(value)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text")
@@ -403,22 +412,38 @@ def _decimal(value: Any) -> Decimal:
     return number
 
 
-def _number(value: Any) -> float:
-    return float(_decimal(value))
-
-
 def _seconds(value: Any) -> float:
-    number = _number(value)
+    number = _decimal(value)
     if number < 0:
         raise ValueError("must not be negative")
-    return number
+    if number > _LONGEST:
+        raise ValueError(f"must be at most {_LONGEST}")
+    return float(number)
 
 
 def _positive(value: Any) -> float:
     number = _seconds(value)
-    if not number:
-        raise ValueError("must be more than 0")
+    if number < _LEAST:
+        raise ValueError(f"must be more than 0: at least {_LEAST}")
     return number
+
+
+def _count(value: Any) -> int:
+    if not 0 <= _int(value) <= _MOST:
+        raise ValueError(f"must be from 0 to {_MOST}")
+    return _int(value)
+
+
+def _calls(value: Any) -> int:
+    if not _int(value) >= 1:
+        raise ValueError("must be at least one call")
+    return _int(value)
+
+
+def _band(value: Any) -> Decimal:
+    if not 0 <= _decimal(value) <= _MOST:
+        raise ValueError(f"must be from 0 to {_MOST}")
+    return _decimal(value)
 
 
 def _share(value: Any) -> float:
@@ -503,22 +528,22 @@ def _price_of(contract: Contract, value: Any) -> Decimal:
 _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
-        int: _int,
+        int: _count,
         float: _seconds,
-        Decimal: _decimal,
+        Decimal: _band,
         tuple[float, float]: _range(_seconds),
-        tuple[int, int]: _range(_int),
-        tuple[int, float]: _pair(_int, _positive),
+        tuple[int, int]: _range(_count),
+        tuple[int, float]: _pair(_calls, _positive),
     }
 )
 _POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {"speed": _positive, "market_step_ms": _positive, "order_repeat_probability": _share}
+    {"speed": _positive, "market_step_ms": _positive, "hub_ping_s": _positive, "order_repeat_probability": _share}
 )
 _FIELD_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
         int: _int,
-        int | None: _int,
+        int | None: _ticks,
         str: _text,
         Decimal: _decimal,
         Decimal | None: _decimal,

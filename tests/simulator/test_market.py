@@ -315,6 +315,11 @@ async def test_each_product_keeps_its_own_hours_at_the_gateway(autojump_clock: o
         assert (await system.place())["success"]
         refused = await system.place(contractId=CORN)
         assert (refused["success"], refused["errorCode"]) == (False, 2)
+        async with system.market_hub() as hub:
+            for contract in (CORN, MNQ):
+                await hub.invoke("SubscribeContractTrades", contract)
+            await trio.sleep(5)
+            assert (len(prices(hub, CORN)), len(prices(hub, MNQ)) > 10) == (0, True)
         await system.rest.sim("clock", advance_s=5 * 3600)  # 19:00
         assert (await system.place(contractId=CORN))["success"]
 

@@ -170,6 +170,7 @@ class Exchange:
         """Trade at ``price`` now, fill what that touches, and hold the price there."""
         self.run(now)
         market = self.markets[contract_id]
+        market.held = True
         self._traded(market, market.move_to(price, now), now)
 
     def resume_price(self, contract_id: str, now: datetime) -> None:

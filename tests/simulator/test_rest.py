@@ -418,3 +418,34 @@ async def test_a_stop_order_rests_at_status_1(calm: System, autojump_clock: obje
     await calm.place(SELL, kind=STOP, stopPrice=24990)
     (row,) = (await calm.rest("Order/searchOpen", accountId=COMBINE))["orders"]
     assert (row["status"], row["stopPrice"], row["limitPrice"]) == (1, 24990, None)
+
+
+async def test_an_option_has_rest_tell_commissions_too(autojump_clock: object) -> None:
+    async with running(calm_world(rest_commissions=True)) as system:
+        await system.place(size=2)
+        (trade,) = (await system.rest("Trade/search", accountId=COMBINE, **FAR))["trades"]
+        assert (trade["fees"], trade["commissions"]) == (Decimal("0.72"), Decimal("0.5"))
+
+
+async def test_the_windows_of_both_allowances_roll(calm: System, autojump_clock: object) -> None:
+    """Half of an allowance used early in the window comes back early; a window that began anew would give all."""
+    for path, allowed, span_s in (("/api/Position/searchOpen", 200, 60), ("/api/History/retrieveBars", 50, 30)):
+        await trio.sleep(60)
+        for wait_s in (0, span_s - 10):
+            await trio.sleep(wait_s)
+            for _ in range(allowed // 2):
+                await calm.rest.send(path, {"accountId": COMBINE})
+        await trio.sleep(10)
+        statuses = [(await calm.rest.send(path, {"accountId": COMBINE})).status_code for _ in range(allowed)]
+        assert statuses.count(429) == allowed // 2
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_an_option_lets_refused_calls_use_up_the_allowance(autojump_clock: object, counted: bool) -> None:
+    async with running(calm_world(rest_allowance=(2, 60), refused_calls_count=counted)) as system:
+        ask = {"onlyActiveAccounts": True}
+        statuses = []
+        for _ in range(4):
+            await trio.sleep(25)
+            statuses.append((await system.rest.send("/api/Account/search", ask)).status_code)
+        assert statuses == ([200, 429, 429, 429] if counted else [200, 429, 200, 200])

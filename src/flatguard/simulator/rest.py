@@ -277,7 +277,8 @@ def _trades(call: Call) -> Reply:
     if book is None:
         return Reply(1, extra={"trades": None})
     wanted = _made_between(call.body["startTimestamp"], call.body["endTimestamp"])
-    rows = [row for row in map(trade_row, book.trades.rows(call.seen_at)) if wanted(row)]
+    to_row = partial(trade_row, commissions=call.gateway.world.options.rest_commissions)
+    rows = [row for row in map(to_row, book.trades.rows(call.seen_at)) if wanted(row)]
     return Reply(extra={"trades": rows[::-1]})
 
 

@@ -204,3 +204,13 @@ def test_a_scenario_file_sets_up_logins_and_accounts_of_every_kind(tmp_path: Pat
         load_scenario(path)
     assert "users[0].accounts[0].protect_stop_ticks: must be from 1 to 1000 ticks" in str(caught.value)
     assert "faults[0].target: cut_hub meets user or market; 'users' is none" in str(caught.value)
+
+
+async def test_the_platforms_own_button_cancels_and_closes_everything(calm: System, autojump_clock: object) -> None:
+    await calm.place(size=2, stopLossBracket={"ticks": -10, "type": 4})
+    await calm.place(kind=LIMIT, limitPrice=24900)
+    await calm.rest.sim("flatten", accountId=COMBINE)
+    await trio.sleep(1)
+    assert (calm.world.position(COMBINE, MNQ), await working(calm)) == (0, [])
+    assert [row["status"] for row in await orders(calm)] == [2, 3, 3, 2]
+    assert calm.world.account(COMBINE).can_trade

@@ -440,3 +440,17 @@ async def test_the_same_seed_and_the_same_inputs_give_the_same_bytes(autojump_cl
     assert first == await same_twice(5)
     assert first != await same_twice(6)
     assert read(first[0])["trades"]
+
+
+async def test_an_option_lets_a_new_session_log_the_older_one_out(autojump_clock: object) -> None:
+    async with (
+        running(calm_world(one_session=True)) as system,
+        system.user_hub() as older,
+        system.market_hub() as market,
+        system.user_hub() as newer,
+    ):
+        await older.wait_closed()
+        assert older.events("GatewayLogout")
+        await trio.sleep(1)
+        assert not newer.closed
+        assert not market.closed

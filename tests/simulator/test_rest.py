@@ -266,6 +266,15 @@ async def test_bars_are_made_of_what_traded_newest_first(calm: System, autojump_
         assert (await calm.rest("History/retrieveBars", **(ask | wrong), **span))["errorCode"] == code
 
 
+async def test_bars_of_absurd_width_are_refused(calm: System, autojump_clock: object) -> None:
+    ask = {"contractId": MNQ, "live": False, "limit": 10, "includePartialBar": True}
+    span = {"startTime": "2026-11-18T14:00:00Z", "endTime": "2026-11-18T16:00:00Z"}
+    for unit in range(1, 7):
+        for width, code in ((1, 0), (1000, 0), (1001, 3), (2**31 - 1, 3), (-1, 3)):
+            answer = await calm.rest("History/retrieveBars", **ask, **span, unit=unit, unitNumber=width)
+            assert answer["errorCode"] == code
+
+
 async def test_rest_rows_print_nulls_and_six_digits_and_no_commissions(calm: System, autojump_clock: object) -> None:
     await trio.sleep(0.15673)
     placed = await calm.place(size=2, customTag="abc")
@@ -418,3 +427,34 @@ async def test_a_stop_order_rests_at_status_1(calm: System, autojump_clock: obje
     await calm.place(SELL, kind=STOP, stopPrice=24990)
     (row,) = (await calm.rest("Order/searchOpen", accountId=COMBINE))["orders"]
     assert (row["status"], row["stopPrice"], row["limitPrice"]) == (1, 24990, None)
+
+
+async def test_an_option_has_rest_tell_commissions_too(autojump_clock: object) -> None:
+    async with running(calm_world(rest_commissions=True)) as system:
+        await system.place(size=2)
+        (trade,) = (await system.rest("Trade/search", accountId=COMBINE, **FAR))["trades"]
+        assert (trade["fees"], trade["commissions"]) == (Decimal("0.72"), Decimal("0.5"))
+
+
+async def test_the_windows_of_both_allowances_roll(calm: System, autojump_clock: object) -> None:
+    """Half of an allowance used early in the window comes back early; a window that began anew would give all."""
+    for path, allowed, span_s in (("/api/Position/searchOpen", 200, 60), ("/api/History/retrieveBars", 50, 30)):
+        await trio.sleep(60)
+        for wait_s in (0, span_s - 10):
+            await trio.sleep(wait_s)
+            for _ in range(allowed // 2):
+                await calm.rest.send(path, {"accountId": COMBINE})
+        await trio.sleep(10)
+        statuses = [(await calm.rest.send(path, {"accountId": COMBINE})).status_code for _ in range(allowed)]
+        assert statuses.count(429) == allowed // 2
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_an_option_lets_refused_calls_use_up_the_allowance(autojump_clock: object, counted: bool) -> None:
+    async with running(calm_world(rest_allowance=(2, 60), refused_calls_count=counted)) as system:
+        ask = {"onlyActiveAccounts": True}
+        statuses = []
+        for _ in range(4):
+            await trio.sleep(25)
+            statuses.append((await system.rest.send("/api/Account/search", ask)).status_code)
+        assert statuses == ([200, 429, 429, 429] if counted else [200, 429, 200, 200])

@@ -531,3 +531,12 @@ async def test_a_price_that_an_order_has_is_checked_whatever_else_is_sent_with_i
     for price in (Decimal("24990.1"), 25010):
         assert (await calm.rest("Order/modify", **edit, stopPrice=price))["errorCode"] == 3
     assert (await orders(calm))[0]["stopPrice"] == 24990
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_an_option_lets_the_cancellation_of_one_leg_take_the_other(autojump_clock: object, takes: bool) -> None:
+    async with running(calm_world(cancel_takes_sibling=takes)) as system:
+        entry = await system.place(stopLossBracket=SL, takeProfitBracket=TP)
+        await trio.sleep(1)
+        await system.rest("Order/cancel", accountId=COMBINE, orderId=entry["orderId"] + 1)
+        assert [row["status"] for row in await orders(system)] == [2, 3, 3 if takes else 1]

@@ -62,6 +62,7 @@ SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
             "balance": optional(number),
         },
         "restart": {"accountId": required(int32)},
+        "flatten": {"accountId": required(int32)},
         "void": {"tradeId": required(int64)},
         "clock": {"advance_s": required(number)},
     }
@@ -79,6 +80,7 @@ def routes(gateway: Gateway) -> Iterable[Route]:
         "faults": _start_fault,
         "account": _account,
         "restart": _restart,
+        "flatten": _flatten,
         "void": _void,
         "clock": _clock,
     }
@@ -193,6 +195,12 @@ def _account_id(gateway: Gateway, body: Body) -> int:
 
 def _restart(gateway: Gateway, body: Body) -> Row:
     return account_row(gateway.world.restart_account(_account_id(gateway, body), gateway.now()))
+
+
+def _flatten(gateway: Gateway, body: Body) -> Row:
+    account_id = _account_id(gateway, body)
+    gateway.world.flatten(account_id, gateway.now())
+    return account_row(gateway.world.account(account_id))
 
 
 def _void(gateway: Gateway, body: Body) -> Row:

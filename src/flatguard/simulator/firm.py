@@ -87,12 +87,23 @@ class Firm(Exchange):
             return
         book.account.put(account_id, evolve(account, can_trade=False), self._visible(at))
         self._tell_account(account_id, at)
+        self._clear(book, at)
+
+    def flatten(self, account_id: int, now: datetime) -> None:
+        """Do what the platform's own button does: cancel everything, close everything (assumed).
+
+        Raises ``KeyError`` for an unknown account.
+        """
+        self.run(now)
+        self._clear(self.books[account_id], now)
+
+    def _clear(self, book: Book, at: datetime) -> None:
         for order in list(book.orders.rows()):
             if not order.closing and not self._is_doomed(order):
                 self._end(book, order.id, Status.CANCELLED, at)
         for position in list(book.positions.rows()):
             if position.size:
-                order = self._closing_order(account_id, position.contract, position.size, None, at)
+                order = self._closing_order(book.setup.id, position.contract, position.size, None, at)
                 self._put_order(book, order, at)
                 self._send_to_market(book, order, at)
 

@@ -399,6 +399,10 @@ async def _shake_hands(client: Client, request: HandshakeRequest, nursery: trio.
         return False
     client.post(HandshakeAccepted())
     gateway = client.gateway
+    if gateway.world.options.one_session:
+        for older in gateway.clients:
+            if (older.hub, older.user) == (client.hub, client.user):
+                older.end_by("logout_hub")
     gateway.clients.append(client)
     nursery.start_soon(_ping, client)
     for name in sorted(ENDS_CONNECTIONS):

@@ -65,6 +65,8 @@ class Options:
     """
     auto_oco: bool = True
     """The account setting that allows brackets; off, an order with brackets is refused (seen)."""
+    cancel_takes_sibling: bool = False
+    """Whether cancelling one leg of a bracket cancels the other (unknown)."""
     close_cancels_brackets: bool = False
     """Whether closeContract takes bracket legs with it (disputed; most captures say no)."""
     close_is_capped: bool = True
@@ -78,6 +80,11 @@ class Options:
     speed: float = 1
     """How many times as fast as real time the broker's clock runs on sockets; in virtual time it is of no effect.
     """
+
+    rest_commissions: bool = False
+    """Whether Trade/search tells commissions too (absent from the captures)."""
+    one_session: bool = False
+    """Whether a new connection to a hub ends the same login's older ones by GatewayLogout (reported, disputed)."""
 
     token_life_s: float = 24 * 3600
     """Documented."""

@@ -114,8 +114,8 @@ def position_row(position: Position, *, hub: bool = False) -> Row:
     }
 
 
-def trade_row(trade: Trade, *, hub: bool = False, again: bool = False) -> Row:
-    """Return a half-turn.
+def trade_row(trade: Trade, *, hub: bool = False, again: bool = False, commissions: bool = False) -> Row:
+    """Return a half-turn; REST tells ``commissions`` only where it is told to.
 
     ``again``: as the hub re-sends it, with numbers written the other way (``49909.0``).
     """
@@ -127,7 +127,7 @@ def trade_row(trade: Trade, *, hub: bool = False, again: bool = False) -> Row:
         "price": _with_a_point(trade.price) if again else plain(trade.price),
         "profitAndLoss": _number(trade.profit_and_loss),
         "fees": plain(trade.fees),
-        **({"commissions": plain(trade.commissions)} if hub else {}),
+        **({"commissions": plain(trade.commissions)} if hub or commissions else {}),
         "side": int(trade.side),
         "size": trade.size,
         "voided": trade.voided,

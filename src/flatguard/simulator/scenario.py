@@ -430,7 +430,7 @@ def _positive(value: Any) -> float:
 
 def _count(value: Any) -> int:
     if not 0 <= _int(value) <= _MOST:
-        raise ValueError(f"must be from 0 to {_MOST}")
+        raise ValueError(f"must be from 0 to {_MOST}; none negative")
     return _int(value)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from attrs import evolve, frozen
 
 from flatguard.simulator import sequences
-from flatguard.simulator.brackets import legs_of
+from flatguard.simulator.brackets import children, legs_of
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.firm import Firm
 from flatguard.simulator.outbox import milliseconds
@@ -178,6 +178,9 @@ class World(Firm):
             self.schedule(now + fault.delay(2), partial(self._end, book, order_id, Status.CANCELLED))
         elif order.status is not Status.PENDING_CANCELLATION:
             self._end(book, order_id, Status.CANCELLED, now)
+        if self.options.cancel_takes_sibling and order.parent_id is not None:
+            for sibling in children(book, order.parent_id):
+                self._end(book, sibling.id, Status.CANCELLED, now)
         return Answer(self.soon(now))
 
     def modify(self, account_id: int, order_id: int, now: datetime, edit: Edit) -> Answer:

@@ -17,6 +17,7 @@ from flatguard.signalr import (
     HandshakeAccepted,
     Invocation,
     Message,
+    Ping,
     Role,
 )
 from flatguard.signalr_client.socket import Dial
@@ -111,6 +112,41 @@ async def attend(stream: trio.abc.Stream, behave: Behaviour) -> None:
         except* ConnectionClosed:
             pass
         reading.cancel_scope.cancel()
+
+
+# --- One that gets stuck ---
+
+Pair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
+
+
+def deaf_after_greeting(
+    nursery: trio.Nursery, pair: Pair = trio.testing.lockstep_stream_pair, *, talks: bool = False
+) -> Dial:
+    """A server that takes the handshake and our first ping, and then reads no more: our sends get stuck.
+
+    On a lockstep pair, a send is not over before the other end has read it.
+    """
+
+    async def dial(url: str) -> trio.abc.Stream:
+        ours, theirs = pair()
+        nursery.start_soon(attend, theirs)
+        return ours
+
+    async def attend(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as reading:
+            peer = Peer(await wrap_server_stream(reading, stream), 0)
+            await peer.greet()
+            while not peer.times_of(Ping):
+                await peer.hear()
+            reading.cancel_scope.cancel()
+        try:
+            while talks:
+                await trio.sleep(10)
+                await stream.send_all(b"\x81\x0b" + b'{"type":6}\x1e')
+        except trio.BrokenResourceError:
+            pass
+
+    return dial
 
 
 # --- With negotiation in front of it ---

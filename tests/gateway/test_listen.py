@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import ClassVar, cast
 
 import pytest
 import trio
@@ -38,6 +39,7 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
+from flatguard.signalr_client.errors import HubLost
 from flatguard.signalr_client.hub import Hub as HubConnection
 from flatguard.signalr_client.reconnect import STABLE_S, Phase
 from flatguard.simulator.hubs import Client
@@ -645,6 +647,66 @@ async def test_a_contract_that_the_hub_refuses_does_not_cost_the_others_their_qu
         await trio.sleep(30)
         assert ear.quoted() == {MNQ}
         assert ear.links() == ["up"]
+
+
+async def test_a_subscription_that_is_never_answered_holds_up_no_other(autojump_clock: trio.abc.Clock) -> None:
+    """Quotes of others go on all the while, so silence would never tell."""
+
+    class Deaf:
+        asked: ClassVar[list[str]] = []
+
+        async def invoke(self, _method: str, contract_id: str) -> None:
+            self.asked.append(contract_id)
+            if contract_id == ES:
+                await trio.sleep_forever()
+
+        async def receive(self) -> list[Invocation]:
+            await trio.sleep(1)
+            return [Invocation("GatewayQuote", (MNQ, {"lastPrice": 25000}))]
+
+    async with open_gateway(LIVELY) as gateway:
+        hub = market_hub(gateway, Ear(), MNQ, ES, NQ)
+        with trio.fail_after(SUBSCRIBE_S + 1), pytest.raises(ExceptionGroup) as lost:
+            await hub._serve(cast(HubConnection, Deaf()))
+        assert lost.group_contains(HubLost, match="subscribing took too long")
+
+
+async def test_a_contract_wanted_after_a_quiet_while_has_time_for_a_quote(autojump_clock: trio.abc.Clock) -> None:
+    async with open_gateway(LIVELY) as gateway:
+        ear = Ear()
+        hub = market_hub(gateway, ear, MNQ)
+        gateway.nursery.start_soon(hub.listen)
+        await trio.sleep(10)
+        gateway.fault("freeze_hub", target="market", duration_s=QUIET_MARKET_S + 10)
+        hub.watch(frozenset())
+        await trio.sleep(QUIET_MARKET_S + 9)
+        hub.watch(frozenset({ES}))
+        await trio.sleep(5)
+        assert ear.links() == ["up"]
+
+
+async def test_downs_are_told_before_the_up_that_ends_them_however_slow_the_feed_is(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Told the other way round, the account would pass for deaf until the next loss."""
+    async with open_gateway(LIVELY) as gateway:
+        feed_in, feed_out = trio.open_memory_channel[Batch](0)
+        told: list[str] = []
+
+        async def take(for_s: float) -> None:
+            with trio.move_on_after(for_s):
+                async for batch in feed_out:
+                    told.extend(type(event).__name__ for event in batch if isinstance(event, LinkUp | LinkDown))
+
+        hub = user_hub(gateway, Ear())
+        hub.listener.send = feed_in.send
+        gateway.nursery.start_soon(hub.listen)
+        await take(STABLE_S + 10)
+        gateway.fault("refuse_hub", target="user", count=2)
+        hub.listener.link.reconnect()
+        await trio.sleep(60)
+        await take(120)
+        assert told == ["LinkUp", "LinkDown", "LinkDown", "LinkDown", "LinkUp"]
 
 
 async def test_everything_wanted_is_subscribed_anew_on_the_next_connection(autojump_clock: trio.abc.Clock) -> None:

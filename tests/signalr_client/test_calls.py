@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -25,7 +26,7 @@ from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, Hu
 from flatguard.signalr_client.hub import Hub
 from flatguard.signalr_client.hub import open_hub as open_hub_by_default
 from flatguard.signalr_client.stream import Stream
-from tests.fakes.signalr_server import Behaviour, Line, Peer, Serve
+from tests.fakes.signalr_server import Behaviour, Line, Peer, Serve, deaf_after_greeting
 
 URL = "https://rtc.example.com/hubs/user"
 open_hub = partial(open_hub_by_default, negotiating=False)
@@ -485,3 +486,92 @@ async def test_answers_under_way_end_with_the_hub(serve: Serve, autojump_clock: 
         await trio.sleep(1)
         assert not ended.is_set()
     assert ended.is_set()
+
+
+# --- What goes wrong between ---
+
+
+async def test_leaving_before_anything_was_taken_is_no_error(serve: Serve) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.greet(Invocation("First"))
+
+    async with open_hub(URL, dial=serve(behave)) as hub:
+        pass
+    assert hub.lost
+
+
+async def test_whatever_is_being_sent_to_a_server_that_takes_nothing_ends_with_the_hub(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    failures: list[tuple[str, type]] = []
+
+    async def note(what: str, act: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await act()
+        except HubLost as lost:
+            failures.append((what, type(lost)))
+
+    async def stream() -> None:
+        async with hub.stream("Count"):
+            pytest.fail("it began")
+
+    async with open_hub(URL, dial=deaf_after_greeting(nursery, talks=True)) as hub, trio.open_nursery() as callers:
+        await trio.sleep(1)
+        callers.start_soon(note, "first", partial(hub.send, "Note"))
+        await trio.sleep(1)
+        callers.start_soon(note, "behind", partial(hub.invoke, "Ask"))
+        callers.start_soon(note, "behind", stream)
+    assert ("first", HubCallUnresolved) in failures, "half of it may have left"
+    assert failures.count(("behind", HubLost)) == 2, "nothing of these has left"
+
+
+@pytest.mark.parametrize("what", ["too deep", "half a character"])
+async def test_an_answer_that_cannot_be_written_in_its_place_is_told_as_an_error(serve: Serve, what: str) -> None:
+    async def answer() -> object:
+        await trio.lowlevel.checkpoint()
+        if what == "half a character":
+            raise OSError("no file \udcff.txt")
+        value: object = 1
+        for _ in range(64):
+            value = [value]
+        return value
+
+    line = Line()
+    async with open_hub(URL, dial=serve(line), answers={"Ask": answer}) as hub:
+        answers = await asked(line, Invocation("Ask", (), "q"))
+        assert "The client's answer" in (answers["q"].error or "")
+        assert not hub.lost
+
+
+async def test_a_stream_is_of_no_use_outside_its_block(serve: Serve) -> None:
+    line = Line()
+    async with open_hub(URL, dial=serve(line)) as hub:
+        async with hub.stream("Count") as stream:
+            await line.up.wait()
+            await line.peer.say(*items(1, 2, 3))
+        with pytest.raises(LocalProtocolError, match="the block of the stream Count has ended"):
+            await anext(stream)
+        assert hub.statistics().messages_waiting == 0
+
+
+async def test_a_stream_that_has_ended_does_not_keep_the_reader_going(
+    serve: Serve, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "HELD", 3)
+    monkeypatch.setattr(hub_module, "HELD_AT_MOST", 10)
+
+    async def behave(peer: Peer) -> None:
+        await peer.greet()
+        await peer.hear()
+        await peer.say(*items(1), Completion("1"))
+        for number in range(100):
+            await peer.say(Invocation("Quote", (number,)))
+
+    async with open_hub(URL, dial=serve(behave)) as hub, hub.stream("Count") as stream:
+        assert await taken(stream) == [1]
+        await trio.sleep(5)
+        assert not hub.lost
+        got: list[object] = []
+        while len(got) < 100:
+            got += [call.arguments[0] for call in await hub.receive()]
+        assert got == list(range(100))

@@ -113,6 +113,25 @@ async def test_an_answer_without_a_version_is_of_version_0(site: Site) -> None:
     assert site.upgrades[0][0] == "/hubs/user?id=public"
 
 
+@pytest.mark.parametrize("empty", [{"error": ""}, {"url": ""}, {"url": None, "accessToken": ""}])
+async def test_a_key_with_nothing_in_it_says_nothing(site: Site, empty: dict[str, object]) -> None:
+    site.answers = [Answered({**ACCEPTED, **empty})]
+    assert await connect(site) == "public"
+
+
+async def test_an_answer_with_no_version_in_it_is_of_version_0(site: Site) -> None:
+    site.answers = [Answered({**ACCEPTED, "negotiateVersion": None})]
+    await connect(site)
+    assert site.upgrades[0][0] == "/hubs/user?id=public"
+
+
+@pytest.mark.parametrize("url", ["https://hé.example/hub", "https://h.example/a b", "https://h.example/é"])
+async def test_an_address_that_no_request_can_hold_is_unreachable_and_nobody_is_dialled(site: Site, url: str) -> None:
+    with pytest.raises(HubUnreachable, match="cannot be written"):
+        await connect(site, url)
+    assert site.dialled == []
+
+
 async def test_unknown_keys_and_unknown_transports_are_passed_over(site: Site) -> None:
     transports = [{"transport": "Pigeon"}, "odd", *ACCEPTED["availableTransports"]]  # type: ignore[misc]
     site.answers = [Answered(offering(transports) | {"tokenLifetimeSeconds": 60, "error": None, "url": None})]

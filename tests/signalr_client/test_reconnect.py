@@ -252,6 +252,42 @@ async def test_what_the_server_said_counts_more_than_what_whoever_serves_made_of
     assert "go away" in changes[-1].reason
 
 
+async def test_what_whoever_serves_knows_of_the_loss_is_not_forgotten(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    """A caller may learn before the reader that the socket closed, and with which code."""
+
+    async def told_first(hub: Hub) -> None:
+        await trio.sleep(STABLE_S)
+        raise HubLost("the WebSocket closed with code 1009", will_recur=True)
+
+    async def alive(peer: Peer) -> None:
+        await peer.greet()
+        await say_pings(peer, math.inf)
+
+    door = Door(nursery, alive)
+    changes = await changes_of(Link(door, Edge()), told_first, for_s=STABLE_S + 5)
+    assert changes[1].alarming
+    assert door.tried_at == [0, STABLE_S + 2]
+
+
+async def test_asking_for_another_connection_while_one_is_being_made_changes_nothing(
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock
+) -> None:
+    async def slow(peer: Peer) -> None:
+        await trio.sleep(5)
+        await peer.greet()
+        await say_pings(peer, math.inf)
+
+    door = Door(nursery, slow)
+    link = Link(door, Edge())
+    nursery.start_soon(link.keep, listen)
+    await trio.sleep(3)
+    link.reconnect()
+    await trio.sleep(20)
+    assert door.tried_at == [0]
+
+
 async def test_an_alarm_stands_until_there_is_a_connection(
     nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:

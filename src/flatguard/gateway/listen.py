@@ -7,7 +7,7 @@ the events that arrived since subscribing are handed over, so that there is no g
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from random import Random
 from typing import NoReturn
@@ -24,7 +24,7 @@ from flatguard.model.ids import AccountId, ContractId
 from flatguard.signalr import Invocation
 from flatguard.signalr_client import Hub as HubConnection
 from flatguard.signalr_client import HubCallFailed, HubLost, HubRefused, Link, Phase, TokenIn, open_hub
-from flatguard.signalr_client.reconnect import Serve
+from flatguard.signalr_client.reconnect import LinkState, Serve
 from flatguard.signalr_client.socket import Dial
 
 SUBSCRIBE_S = 10.0
@@ -56,6 +56,8 @@ class Listener:
     link: Link = field(init=False)
     _tried: str = field(default="", init=False, repr=False)
     _token_refused: bool = field(default=False, init=False)
+    _untold: list[Event] = field(factory=list, init=False)
+    _telling: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
 
     def __attrs_post_init__(self) -> None:
         # The broker sends everybody away when it logs a session out. A guard comes back all the same.
@@ -69,8 +71,11 @@ class Listener:
         raise AssertionError("a link that always comes back has ended")
 
     async def tell_up(self, *events: Event) -> None:
-        """Tell that the hub is connected and subscribed, followed by ``events``."""
-        await self.send((LinkUp(self.clock.now(), self.hub), *events))
+        """Tell that the hub is connected and subscribed, then ``events``; earlier losses are told earlier."""
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                self._note(self.link.changes.receive_nowait())
+        await self.tell(LinkUp(self.clock.now(), self.hub), *events)
 
     def events(self, invocations: Iterable[Invocation]) -> Batch:
         """Return what the hub's messages say, received now."""
@@ -79,9 +84,21 @@ class Listener:
 
     async def _tell_losses(self) -> None:
         async for state in self.link.changes:
-            if state.phase is not Phase.CONNECTED:
-                warning = "; this will most likely happen again" if state.alarming else ""
-                await self.send((LinkDown(self.clock.now(), self.hub, state.reason + warning),))
+            self._note(state)
+            await self.tell()
+
+    def _note(self, state: LinkState) -> None:
+        if state.phase is not Phase.CONNECTED:
+            warning = "; this will most likely happen again" if state.alarming else ""
+            self._untold.append(LinkDown(self.clock.now(), self.hub, state.reason + warning))
+
+    async def tell(self, *events: Event) -> None:
+        """Tell what has been noted, then ``events``: a feed that takes its time must not turn down and up around."""
+        async with self._telling:
+            downs = tuple(self._untold)
+            if downs or events:
+                await self.send((*downs, *events))
+                del self._untold[: len(downs)]
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[HubConnection]:
@@ -130,7 +147,7 @@ class UserHub:
             nonlocal photograph
             photograph = await self.photograph()
             if late:
-                await self.listener.send(photograph)
+                await self.listener.tell(*photograph)
             else:
                 holding.cancel()
 
@@ -191,6 +208,8 @@ class MarketHub:
         if (contracts, unpriced) != (self.wanted, self.unpriced):
             if not self._subscribed:
                 self._heard_at = trio.current_time()  # silence counts from here
+            elif not self.wanted:  # or nearly from here: there must be time for one quote of what is wanted now
+                self._heard_at = max(self._heard_at, trio.current_time() - self._patience_s + PRICE_WITHIN_S)
             self.wanted, self.unpriced = contracts, unpriced
             self._waiting.deadline = self._patience_ends_at
             changed, self._changed = self._changed, trio.Event()
@@ -249,7 +268,10 @@ class MarketHub:
 
 async def _try_to_invoke(hub: HubConnection, method: str, contract_id: ContractId) -> None:
     """Invoke a method. A contract that the hub will not have must not cost the others their quotes."""
-    try:
-        await hub.invoke(method, contract_id)
-    except HubCallFailed:
-        pass  # without quotes its rules say so; the next connection asks again
+    with trio.move_on_after(SUBSCRIBE_S) as limit:
+        try:
+            await hub.invoke(method, contract_id)
+        except HubCallFailed:
+            pass  # without quotes its rules say so; the next connection asks again
+    if limit.cancelled_caught:
+        raise HubLost("subscribing took too long")  # and the contracts behind this one would wait for ever

@@ -11,7 +11,7 @@ from typing import NoReturn
 import trio
 
 from flatguard.signalr import Completion, Invocation, LocalProtocolError
-from flatguard.signalr.framing import write_json
+from flatguard.signalr.framing import write
 from flatguard.signalr_client.handlers import ByTarget, Handler
 
 ANSWERS_AT_ONCE = 100
@@ -60,7 +60,7 @@ class Answers:
         except TypeError:
             answer = Completion(id_, error=BAD_ARGUMENTS)
         else:
-            answer = await _answer_of(id_, partial(handler, *question.arguments))
+            answer = _writable(await _answer_of(id_, partial(handler, *question.arguments)))
         self._under_way -= 1
         self._say(answer)
 
@@ -68,11 +68,15 @@ class Answers:
 async def _answer_of(id_: str, handler: Handler) -> Completion:
     """Return what a handler gives, None included, or why it cannot be told."""
     try:
-        result = await handler()
+        return Completion(id_, await handler())
     except Exception as error:  # noqa: BLE001  whatever goes wrong is the answer
         return Completion(id_, error=str(error) or type(error).__name__)
+
+
+def _writable(answer: Completion) -> Completion:
+    """Return the answer, or one that says why that one cannot be told."""
     try:
-        write_json(result)
+        write(answer)
     except LocalProtocolError as error:
-        return Completion(id_, error=f"The client's result {error}.")
-    return Completion(id_, result)
+        return Completion(answer.invocation_id, error=f"The client's answer {error}.")
+    return answer

@@ -20,6 +20,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
+from typing import ClassVar
 
 import trio
 from attrs import field, frozen, mutable
@@ -115,6 +116,7 @@ class _Call:
     answered: trio.Event = field(factory=trio.Event)
     answer: Completion | None = None
     sent_at: float = math.nan
+    hungry: ClassVar[bool] = True
 
 
 class Hub:
@@ -138,6 +140,7 @@ class Hub:
         self._spoke_at = self._heard_at = trio.current_time()
         self._ids = count(1)
         self._calls: dict[str, _Call | Stream] = {}
+        self._asking: set[trio.CancelScope] = set()
         self._answers_ignored = 0
         self._messages_received = self._bytes_received = 0
         self._round_trip_s: float | None = None
@@ -189,8 +192,8 @@ class Hub:
         """
         call, id_ = _Call(), str(next(self._ids))
         try:
+            await self._ask(target, Invocation(target, arguments, id_), call, id_)
             with call.waiting:
-                await self._ask(target, Invocation(target, arguments, id_), call, id_)
                 await call.answered.wait()
         finally:
             if self._calls.pop(id_, None) is not None and call.answer is None:
@@ -244,19 +247,26 @@ class Hub:
     async def _ask(
         self, target: str, message: Invocation | StreamInvocation, call: _Call | Stream | None = None, id_: str = ""
     ) -> None:
-        try:
-            async with self._writing:
-                if self._loss is not None:
-                    raise self.loss
-                text = self._core.send(message)
-                await trio.lowlevel.checkpoint_if_cancelled()  # not later: what is known below is about to leave
-                if call is not None:
-                    self._calls[id_] = call
-                    call.sent_at = trio.current_time()
-                    self._room.unpark_all()
-                await self._transmit(text)
-        except SocketClosed as closed:
-            raise HubCallUnresolved(target, _lost_by(closed)) from None
+        leaving = False
+        with trio.CancelScope() as asking:
+            self._asking.add(asking)
+            try:
+                async with self._writing:
+                    if self._loss is not None:
+                        raise self.loss
+                    text = self._core.send(message)
+                    await trio.lowlevel.checkpoint_if_cancelled()  # not later: what is known below is about to leave
+                    leaving = True
+                    if call is not None:
+                        self._calls[id_] = call
+                        call.sent_at = trio.current_time()
+                        self._room.unpark_all()
+                    return await self._transmit(text)
+            except SocketClosed as closed:
+                raise HubCallUnresolved(target, _lost_by(closed)) from None
+            finally:
+                self._asking.discard(asking)
+        raise HubCallUnresolved(target, self.loss) if leaving else self.loss  # the connection was lost meanwhile
 
     def _stop(self, id_: str) -> None:
         """Have the server told that nobody waits for this call any more."""
@@ -307,6 +317,8 @@ class Hub:
             self._loss = loss
             self._batches_in.close()
             self._lost.set()
+            for asking in self._asking:
+                asking.cancel()
             for call in self._calls.values():
                 if isinstance(call, Stream):
                     call.end()
@@ -316,6 +328,8 @@ class Hub:
     # --- Listening ---
 
     async def _listen(self, early: list[Message]) -> None:
+        if self.lost:
+            return  # we have left already
         try:
             await self._take(early)
             while True:
@@ -367,7 +381,7 @@ class Hub:
         self._heard_at = trio.current_time()
 
     def _somebody_waits(self) -> bool:
-        return any(not isinstance(call, Stream) or not call.waiting for call in self._calls.values())
+        return any(call.answer is None and call.hungry for call in self._calls.values())
 
     def _taken(self, messages: int) -> None:
         self._held -= messages

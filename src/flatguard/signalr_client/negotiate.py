@@ -71,10 +71,10 @@ def _read(reply: Reply) -> _Redirect | _Accepted:
         answer = read_json(reply.body)
     except RemoteProtocolError as error:
         raise HubUnreachable(f"the answer to the negotiation cannot be read: {error}") from None
-    if answer.get("error") is not None:
+    if answer.get("error"):
         raise HubRefused(f"the server refused the negotiation: {answer['error']}")
-    if answer.get("url") is not None:
-        token = answer.get("accessToken")
+    if answer.get("url"):
+        token = answer.get("accessToken") or None
         return _Redirect(_text(answer["url"], "url"), None if token is None else _text(token, "accessToken"))
     if "ProtocolVersion" in answer:
         raise HubUnreachable("the server speaks the SignalR of before ASP.NET Core, which is another protocol")
@@ -83,7 +83,7 @@ def _read(reply: Reply) -> _Redirect | _Accepted:
     if not _offers_websockets(answer.get("availableTransports")):
         raise HubUnreachable("the server offers no WebSocket for text messages")
     connection_id = _text(answer.get("connectionId"), "connectionId")
-    if answer.get("negotiateVersion", 0) == 0:
+    if not answer.get("negotiateVersion"):
         return _Accepted(connection_id, connection_id)
     return _Accepted(_text(answer.get("connectionToken"), "connectionToken"), connection_id)
 

@@ -7,7 +7,7 @@ stream, and nothing is left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
@@ -36,24 +36,13 @@ async def post(url: str, headers: Mapping[str, str], dial: Dial) -> Reply:
     cancelled, the connection is closed; the server may have seen the request.
     """
     parts = urlsplit(url)
+    request = _request(parts, headers)
     scheme = {"http": "ws", "https": "wss"}[parts.scheme]
     try:
         stream = await dial(parts._replace(scheme=scheme, query="", fragment="").geturl())
     except (OSError, trio.BrokenResourceError) as error:
         why = str(error) or str(error.__cause__ or "the line broke")  # a refused certificate is in the cause
         raise HubUnreachable(f"cannot connect to {parts.hostname}: {why}") from None
-    request = h11.Request(
-        method="POST",
-        target=parts._replace(scheme="", netloc="", path=parts.path or "/", fragment="").geturl(),
-        headers=[
-            ("Host", parts.netloc.rpartition("@")[2]),
-            ("Content-Length", "0"),
-            ("Connection", "close"),
-            # With it, a server that keeps sessions in cookies answers 401 instead of leading to a page to log in at.
-            ("X-Requested-With", "XMLHttpRequest"),
-            *headers.items(),
-        ],
-    )
     try:
         return await _exchange(stream, request)
     except h11.RemoteProtocolError:
@@ -62,6 +51,25 @@ async def post(url: str, headers: Mapping[str, str], dial: Dial) -> Reply:
         raise HubUnreachable("the line broke during the negotiation") from None
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _request(parts: SplitResult, headers: Mapping[str, str]) -> h11.Request:
+    try:
+        return h11.Request(
+            method="POST",
+            target=parts._replace(scheme="", netloc="", path=parts.path or "/", fragment="").geturl(),
+            headers=[
+                ("Host", parts.netloc.rpartition("@")[2]),
+                ("Content-Length", "0"),
+                ("Connection", "close"),
+                # With it, a server that keeps sessions in cookies answers 401 and leads to no page to log in at.
+                ("X-Requested-With", "XMLHttpRequest"),
+                *headers.items(),
+            ],
+        )
+    except (h11.LocalProtocolError, UnicodeError):
+        pass  # neither is quoted: they hold the token
+    raise HubUnreachable("the URL or a header cannot be written")
 
 
 async def _exchange(stream: trio.abc.Stream, request: h11.Request) -> Reply:

@@ -162,11 +162,11 @@ class Link:
 
     async def _connect_once(self, serve: Serve) -> HubLost:
         """Serve one connection and return why it ended: what the hub says counts more than what came of it here."""
-        self._leave = trio.Event()
         loss, reason = None, HubLost("connecting anew")
         try:
             async with self.open_one() as self._hub, trio.open_nursery() as nursery:
                 self._connections += 1
+                self._leave = trio.Event()  # only now: what was asked for before is this connection
                 self._become(LinkState(Phase.CONNECTED, trio.current_time(), connection_id=self._hub.connection_id))
                 nursery.start_soon(self._leave_when_asked, nursery.cancel_scope)
                 try:
@@ -175,7 +175,7 @@ class Link:
                     loss = self._hub.loss if self._hub.lost else None
                 nursery.cancel_scope.cancel()
         except* FlatguardError as group:
-            reason = HubLost(str(_first(group)))  # another one: its traceback would keep all that it has met alive
+            reason = _as_loss(_first(group))
         finally:
             self._hub = None
         return loss or reason
@@ -193,6 +193,13 @@ class Link:
             self._changes_in.send_nowait(state)
         except trio.BrokenResourceError:
             pass  # the watcher has left
+
+
+def _as_loss(error: BaseException) -> HubLost:
+    """Return another error: the traceback of this one would keep all that it has met alive."""
+    if isinstance(error, HubLost):
+        return HubLost(str(error), worth_reconnecting=error.worth_reconnecting, will_recur=error.will_recur)
+    return HubLost(str(error))
 
 
 def _alarms(loss: HubLost) -> bool:

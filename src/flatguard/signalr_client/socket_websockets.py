@@ -15,6 +15,7 @@ What the core leaves to be done here:
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -41,10 +42,14 @@ from flatguard.signalr_client.socket_contract import (
 
 FAREWELL = 1000
 
+GOODBYE_S = 1.0
+"""For answering the server's goodbye; a line that is stuck must not hide that it was said, and why."""
+
 ANSWERS_HELD = 64
 """Answers that wait for a line which is not taking them; of more the oldest are dropped, for only the newest ping
 needs its pong."""
 
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
@@ -83,10 +88,16 @@ class _WebSocket(Socket):
         for name, value in headers.items():
             request.headers[name] = value
         self._core.send_request(request)
+        head = b""
         try:
             await self._stream.send_all(b"".join(self._core.data_to_send()))
             while self._core.state is State.CONNECTING and self._core.handshake_exc is None:
-                self._early += self._feed(await self._stream.receive_some(READ_BYTES))
+                octets = await self._stream.receive_some(READ_BYTES)
+                head += octets
+                status = _STATUS_LINE.match(head)
+                if status is not None and status[1] != b"101":  # whatever else comes with it, and however malformed
+                    raise SocketRefused(int(status[1]))
+                self._early += self._feed(octets)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._feed(b"")
         if self._core.handshake_exc is not None:
@@ -137,8 +148,9 @@ class _WebSocket(Socket):
             data = await self._read()
             if data:
                 return data
-        async with self._writing:
-            await self._pay()  # our answer to their goodbye: nobody will be there to wait for it later
+        with trio.move_on_after(GOODBYE_S):
+            async with self._writing:
+                await self._pay()  # our answer to their goodbye: nobody will be there to wait for it later
         raise self._closed()
 
     async def _read(self) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from flatguard.signalr import Completion
+from flatguard.signalr import Completion, LocalProtocolError
 from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost
 
 
@@ -23,6 +23,11 @@ class Stream:
         self.answer: Completion | None = None
         self.sent_at = math.nan
 
+    @property
+    def hungry(self) -> bool:
+        """Whether somebody waits for an item that is not there."""
+        return self._items_out.statistics().tasks_waiting_receive > 0
+
     def __aiter__(self) -> Stream:
         return self
 
@@ -30,10 +35,14 @@ class Stream:
         """Return the next item, always by way of a checkpoint. If cancelled, none is lost.
 
         After the last, raises HubCallFailed where the server ended the stream with an error, HubCallUnresolved where
-        the connection was lost first.
+        the connection was lost first. Outside the block, raises LocalProtocolError.
         """
+        if not self.waiting:
+            self._taken(0)  # the reader may have stopped, and has to go on for us
         try:
             item = await self._items_out.receive()
+        except trio.ClosedResourceError:
+            raise LocalProtocolError(f"the block of the stream {self._target} has ended") from None
         except trio.EndOfChannel:
             pass
         else:
@@ -55,8 +64,9 @@ class Stream:
         self._items_in.close()
 
     def drop(self) -> None:
-        """Forget what nobody took."""
+        """Forget what nobody took; nothing can be taken any more."""
         self._take(self.waiting)
+        self._items_out.close()
 
     def _take(self, items: int) -> None:
         self.waiting -= items

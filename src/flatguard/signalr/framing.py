@@ -27,6 +27,7 @@ from decimal import (
 )
 from json.encoder import encode_basestring
 from math import isfinite
+from typing import Any
 
 import msgspec
 
@@ -160,38 +161,53 @@ def write_json(value: object) -> str:
 
 
 def _json(value: object, levels: int) -> str:
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
+    scalar = _SCALARS.get(type(value))
+    if scalar is not None:
+        return scalar(value)
     if isinstance(value, str):
         return encode_basestring(value)
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is not a number")
-        return str(value)
+        return _decimal(value)
     if isinstance(value, float):
-        if not isfinite(value):
-            raise ValueError(f"{value} is not a number")
-        return float.__repr__(value)
+        return _float(value)
     if levels == 0:
         raise ValueError("nested too deeply")
     if isinstance(value, list | tuple):
         return "[" + ",".join([_json(item, levels - 1) for item in value]) + "]"
     if isinstance(value, dict):
-        pairs = [_key(key) + ":" + _json(item, levels - 1) for key, item in value.items()]
-        return "{" + ",".join(pairs) + "}"
+        return "{" + ",".join([f"{_key(key)}:{_json(item, levels - 1)}" for key, item in value.items()]) + "}"
     raise ValueError(f"no JSON stands for {type(value).__name__}")
+
+
+def _decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"{value} is not a number")
+    return str(value)
+
+
+def _float(value: float) -> str:
+    if not isfinite(value):
+        raise ValueError(f"{value} is not a number")
+    return float.__repr__(value)
 
 
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise ValueError(f"a key is {type(key).__name__}, not text")
     return encode_basestring(key)
+
+
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    int: int.__repr__,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _: "null",
+    Decimal: _decimal,
+    float: _float,
+}
+"""How plain values are written; what is derived from them is found out step by step."""
 
 
 # --- Reading ---

@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +30,7 @@ import trio
 import trio.testing
 
 from flatguard.signalr_client import Hub, HubError, TokenIn, open_hub
-from flatguard.simulator import Options, World, open_double
+from flatguard.simulator import AccountSetup, Options, UserSetup, World, open_double
 
 MNQ = "CON.F.US.MNQ.Z26"
 ALL_STREAMS = ("ContractQuotes", "ContractTrades", "ContractMarketDepth")
@@ -37,7 +38,8 @@ QUOTES, ORDERS = 100_000, 500
 OPENS = datetime(2026, 11, 17, 23, tzinfo=UTC)  # Tuesday 17:00 in Chicago
 SESSION = timedelta(hours=23)
 SOCKET_SECONDS = 5.0
-SOCKET_STEP_MS = 0.25
+SOCKET_STEPS_MS = {1: 0.1, 10: 0.25}
+"""From one quote to the next, by the number of clients: more than the double can deliver."""
 
 
 async def count_events(hub: Hub, counted: list[int]) -> None:
@@ -88,9 +90,9 @@ def virtual_rate(quotes: int, streams: Sequence[str] = ALL_STREAMS) -> tuple[int
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[dict[str, Any]]:
+async def served(step_ms: float = 250) -> AsyncIterator[dict[str, Any]]:
     """Serve a calm double in another process and yield its ready line."""
-    command = [sys.executable, __file__, "--serve"]
+    command = [sys.executable, __file__, "--serve", str(step_ms)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220  once, before anything is timed
     assert process.stdout is not None
     try:
@@ -101,20 +103,22 @@ async def served() -> AsyncIterator[dict[str, Any]]:
             await trio.to_thread.run_sync(process.wait)
 
 
-async def serve() -> None:
-    """Serve until ended: no chance, no waits, no allowance, and prices as fast as they come."""
+async def serve(step_ms: float) -> None:
+    """Serve until ended: no delays, no allowance, and a price every ``step_ms``."""
     from functools import partial
 
     from flatguard.simulator import serve_simulator
 
     options = Options.calm().but(
         price_walk=True,
-        market_step_ms=SOCKET_STEP_MS,
+        market_step_ms=step_ms,
         execution_ms=(0, 0),
         answer_after_fill_ms=(0, 0),
         rest_allowance=(10**9, 60),
     )
-    world = World(seed=1, start=datetime(2026, 11, 18, 15, tzinfo=UTC), options=options)
+    rich = AccountSetup(id=1, name="PRAC-V2-1-1", balance=Decimal(10**9))  # the spread would use up any other
+    user = UserSetup(user_name="trader1", accounts=(rich,))
+    world = World(seed=1, start=datetime(2026, 11, 18, 15, tzinfo=UTC), options=options, users=(user,))
     async with trio.open_nursery() as nursery:
         print(json.dumps(await nursery.start(partial(serve_simulator, world))), flush=True)
 
@@ -187,7 +191,7 @@ async def rest_figures(seconds: float) -> tuple[float, list[float]]:
 
 async def quote_rate(clients: int, seconds: float) -> float:
     """Return how many quotes per second all clients together are sent; they only count."""
-    async with served() as ready:
+    async with served(SOCKET_STEPS_MS[clients]) as ready:
         token = (await log_in(ready)).token
 
         async def bearer() -> str:
@@ -222,10 +226,10 @@ def main() -> None:
     parser.add_argument("--quotes", type=int, default=QUOTES)
     parser.add_argument("--seconds", type=float, default=SOCKET_SECONDS)
     parser.add_argument("--profile", action="store_true", help="profile one day instead")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        trio.run(serve)
+        trio.run(serve, given.serve)
         return
     if given.profile:
         cProfile.runctx("virtual_rate(quotes)", globals(), {"quotes": given.quotes}, sort="tottime")
@@ -239,7 +243,7 @@ def main() -> None:
     print(f"{'REST reads per second, 4 connections':44}{calls:>10,.0f}")
     print(f"{'order round trip, median':44}{statistics.median(orders):>10.2f} ms")
     print(f"{'order round trip, 99th percentile':44}{statistics.quantiles(orders, n=100)[98]:>10.2f} ms")
-    for clients in (1, 10):
+    for clients in SOCKET_STEPS_MS:
         rate = trio.run(quote_rate, clients, given.seconds)
         print(f"{f'quotes per second to {clients} of our clients':44}{rate:>10,.0f}")
 

@@ -389,6 +389,7 @@ async def test_fast_market(calm: System, autojump_clock: object) -> None:
 
 async def test_slow_cancel(calm: System, autojump_clock: object) -> None:
     ids = [(await calm.place(kind=LIMIT, limitPrice=price))["orderId"] for price in (24990, 24900)]
+    await trio.sleep(1)
     await fault(calm, "slow_cancel", delay_s=3)
     for order_id in (*ids, ids[0]):
         assert (await calm.rest("Order/cancel", **ACCOUNT, orderId=order_id))["success"]

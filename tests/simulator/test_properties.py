@@ -156,7 +156,9 @@ class Trading(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        self.let_time_pass(10_000)
+        for contract_id in (MNQ, TYF):  # so that nothing fills when there is no time left to tell it
+            self.world.move_price(contract_id, self.world.markets[contract_id].last, self.now)
+        self.let_time_pass(20_000)
         book = self.world.books[COMBINE]
         for (account, contract_id), size in self.told.items():
             assert size == self.world.position(account, contract_id)

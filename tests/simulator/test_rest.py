@@ -266,6 +266,15 @@ async def test_bars_are_made_of_what_traded_newest_first(calm: System, autojump_
         assert (await calm.rest("History/retrieveBars", **(ask | wrong), **span))["errorCode"] == code
 
 
+async def test_bars_of_absurd_width_are_refused(calm: System, autojump_clock: object) -> None:
+    ask = {"contractId": MNQ, "live": False, "limit": 10, "includePartialBar": True}
+    span = {"startTime": "2026-11-18T14:00:00Z", "endTime": "2026-11-18T16:00:00Z"}
+    for unit in range(1, 7):
+        for width, code in ((1, 0), (1000, 0), (1001, 3), (2**31 - 1, 3), (-1, 3)):
+            answer = await calm.rest("History/retrieveBars", **ask, **span, unit=unit, unitNumber=width)
+            assert answer["errorCode"] == code
+
+
 async def test_rest_rows_print_nulls_and_six_digits_and_no_commissions(calm: System, autojump_clock: object) -> None:
     await trio.sleep(0.15673)
     placed = await calm.place(size=2, customTag="abc")

@@ -173,7 +173,7 @@ contract = "MNQ"
         ("[options]\nspeed = 0", "options.speed", "must be more than 0"),
         ("[options]\nmarket_step_ms = 0", "options.market_step_ms", "must be more than 0"),
         ("[options]\nhub_lag_ms = [3, 1]", "options.hub_lag_ms", "the lower number and the higher"),
-        ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "none negative"),
+        ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "from 0 to 1000"),
         ("[options]\norder_repeat_probability = 1.5", "options.order_repeat_probability", "between 0 and 1"),
         ('[[faults]]\nat_s = 0\nname = "slow"\nprobability = 2', "faults[0].probability", "between 0 and 1"),
         ('[[paths]]\ncontract = "MNQ"', "paths[0].points", "is missing"),

@@ -8,22 +8,18 @@ is left to ``wire``, which is the authority: a test holds the two to each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Annotated, Any, Generic, TypeVar
+from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded, Subnormal, Underflow
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
-from flatguard.gateway.wire import LONG, SHORT, Prices, amount, moment, price
+from flatguard.gateway.wire import LONG, SHORT, Amount, Prices, amount, moment
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Position, Side, Trade
-from flatguard.signalr.framing import exact
 
 T = TypeVar("T")
 
-Amount = Any
-"""A number as the protocol's core reads it, or whatever else stands there; ``wire.amount`` says what it is worth."""
-
-Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_ANY_ID = msgspec.Meta(ge=-(2**63), le=2**63 - 1)
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 _STATUSES = {member.value: member for member in OrderStatus}
@@ -38,9 +34,9 @@ class _Told(msgspec.Struct, Generic[T], gc=False):
 
 
 class _Order(msgspec.Struct, rename="camel", gc=False):
-    id: Id
-    account_id: Id
-    contract_id: str
+    id: Annotated[OrderId, _ANY_ID]
+    account_id: Annotated[AccountId, _ANY_ID]
+    contract_id: ContractId
     creation_timestamp: str
     status: int
     type: int
@@ -52,13 +48,13 @@ class _Order(msgspec.Struct, rename="camel", gc=False):
     fill_volume: Count = 0
     filled_price: Amount = None
     custom_tag: str | None = None
-    parent_order_id: Id | None = None
-    linked_order_id: Id | None = None
+    parent_order_id: Annotated[OrderId, _ANY_ID] | None = None
+    linked_order_id: Annotated[OrderId, _ANY_ID] | None = None
 
 
 class _Position(msgspec.Struct, rename="camel", gc=False):
-    account_id: Id
-    contract_id: str
+    account_id: Annotated[AccountId, _ANY_ID]
+    contract_id: ContractId
     creation_timestamp: str
     type: int
     size: Count
@@ -66,55 +62,54 @@ class _Position(msgspec.Struct, rename="camel", gc=False):
 
 
 class _Trade(msgspec.Struct, rename="camel", gc=False):
-    id: Id
-    account_id: Id
-    contract_id: str
+    id: Annotated[TradeId, _ANY_ID]
+    account_id: Annotated[AccountId, _ANY_ID]
+    contract_id: ContractId
     creation_timestamp: str
     price: Amount
     side: int
     size: Count
-    order_id: Id
+    order_id: Annotated[OrderId, _ANY_ID]
     profit_and_loss: Amount = None
     fees: Amount = 0
     commissions: Amount = None
     voided: bool = False
 
 
-class _Quote(msgspec.Struct, rename="camel", gc=False):
-    last_price: Amount = None
-    best_bid: Amount = None
-    best_ask: Amount = None
+_ordinary = Context(
+    prec=15, Emax=14, Emin=-13, traps=[InvalidOperation, Overflow, Underflow, Subnormal, Inexact, Rounded, Clamped]
+).create_decimal
+"""Takes a number that ``amount`` has nothing against, or raises an ArithmeticError."""
+
+_read_order = msgspec.json.Decoder(tuple[_Told[_Order]], float_hook=_ordinary).decode
+_read_position = msgspec.json.Decoder(tuple[_Told[_Position]], float_hook=_ordinary).decode
+_read_trade = msgspec.json.Decoder(tuple[_Told[_Trade]], float_hook=_ordinary).decode
+_read_quote = msgspec.json.Decoder(tuple[ContractId, Prices], float_hook=_ordinary).decode
 
 
-_read_order = msgspec.json.Decoder(tuple[_Told[_Order]], float_hook=exact).decode
-_read_position = msgspec.json.Decoder(tuple[_Told[_Position]], float_hook=exact).decode
-_read_trade = msgspec.json.Decoder(tuple[_Told[_Trade]], float_hook=exact).decode
-_read_quote = msgspec.json.Decoder(tuple[str, _Quote], float_hook=exact).decode
-
-
-def _perhaps(value: Amount) -> Decimal | None:
-    return None if value is None else amount(value)
+def _amount(value: Amount) -> Decimal:
+    return value if type(value) is Decimal else amount(value)
 
 
 def _order(text: bytes) -> Order:
     row = _read_order(text)[0].data
     return Order(
-        OrderId(row.id),
-        AccountId(row.account_id),
-        ContractId(row.contract_id),
+        row.id,
+        row.account_id,
+        row.contract_id,
         _STATUSES[row.status],
         _TYPES[row.type],
         _SIDES[row.side],
         row.size,
         moment(row.creation_timestamp),
         None if row.update_timestamp is None else moment(row.update_timestamp),
-        _perhaps(row.limit_price),
-        _perhaps(row.stop_price),
+        None if row.limit_price is None else _amount(row.limit_price),
+        None if row.stop_price is None else _amount(row.stop_price),
         row.fill_volume,
-        _perhaps(row.filled_price),
+        None if row.filled_price is None else _amount(row.filled_price),
         row.custom_tag,
-        None if row.parent_order_id is None else OrderId(row.parent_order_id),
-        None if row.linked_order_id is None else OrderId(row.linked_order_id),
+        row.parent_order_id,
+        row.linked_order_id,
     )
 
 
@@ -123,10 +118,10 @@ def _position(text: bytes) -> Position:
     if row.size and row.type not in {LONG, SHORT}:
         raise ValueError(row.type)
     return Position(
-        AccountId(row.account_id),
-        ContractId(row.contract_id),
+        row.account_id,
+        row.contract_id,
         -row.size if row.type == SHORT else row.size,
-        amount(row.average_price),
+        _amount(row.average_price),
         moment(row.creation_timestamp),
     )
 
@@ -134,24 +129,30 @@ def _position(text: bytes) -> Position:
 def _trade(text: bytes) -> Trade:
     row = _read_trade(text)[0].data
     return Trade(
-        TradeId(row.id),
-        AccountId(row.account_id),
-        ContractId(row.contract_id),
+        row.id,
+        row.account_id,
+        row.contract_id,
         moment(row.creation_timestamp),
-        amount(row.price),
-        _perhaps(row.profit_and_loss),
-        amount(row.fees),
-        _perhaps(row.commissions),
+        _amount(row.price),
+        None if row.profit_and_loss is None else _amount(row.profit_and_loss),
+        _amount(row.fees),
+        None if row.commissions is None else _amount(row.commissions),
         _SIDES[row.side],
         row.size,
         row.voided,
-        OrderId(row.order_id),
+        row.order_id,
     )
 
 
-def _quote(text: bytes) -> tuple[str, Prices]:
-    contract_id, told = _read_quote(text)
-    return contract_id, Prices(price(told.last_price), price(told.best_bid), price(told.best_ask))
+def _quote(text: bytes) -> tuple[ContractId, Prices]:
+    contract_id, prices = _read_quote(text)
+    if prices.last_price is not None:
+        prices.last_price = _amount(prices.last_price) or None
+    if prices.best_bid is not None:
+        prices.best_bid = _amount(prices.best_bid) or None
+    if prices.best_ask is not None:
+        prices.best_ask = _amount(prices.best_ask) or None
+    return contract_id, prices
 
 
 _READERS: Mapping[str, Callable[[bytes], tuple[object, ...]]] = {

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import cattrs
+import msgspec
 from cattrs.gen import make_dict_structure_fn, override
 
 from flatguard.errors import UnreadableAnswer
@@ -239,42 +240,54 @@ _USER_EVENTS: Mapping[str, tuple[type, Callable[[datetime, Any], Event]]] = {
 }
 
 
-class Prices(NamedTuple):
+Amount = Any
+"""A number as the protocol's core reads it, or whatever else stands there; ``amount`` says what it is worth."""
+
+
+class Prices(msgspec.Struct, rename="camel", gc=False):
     """What a quote tells; None for what it does not."""
 
-    last: Decimal | None
-    bid: Decimal | None
-    ask: Decimal | None
-
-
-def price(value: Any) -> Decimal | None:
-    """Read a price of a quote. Raises ValueError for what is none.
-
-    A zero is an empty field: partial updates have been seen to carry it. Taken for a price it would close positions.
-    """
-    return None if value is None else amount(value) or None
+    last_price: Amount = None
+    best_bid: Amount = None
+    best_ask: Amount = None
 
 
 def _quote(arguments: Sequence[object], at: datetime) -> Event:
-    """The first argument names the contract; the body names only its symbol, and only what changed."""
-    match arguments:
-        case [str() as contract_id, Prices() as told]:
-            return QuoteMoved(at, ContractId(contract_id), *told)
-        case [str() as contract_id, dict() as body]:
-            told = Prices(_price(body, "lastPrice"), _price(body, "bestBid"), _price(body, "bestAsk"))
-            return QuoteMoved(at, ContractId(contract_id), *told)
-    raise UnreadableAnswer("a quote is not a contract and an object")
+    """The first argument names the contract; the body names only its symbol, and only what changed.
+
+    A zero is an empty field: partial updates have been seen to carry it. Taken for a price it would close positions.
+    """
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or not isinstance(arguments[1], dict):
+        raise UnreadableAnswer("a quote is not a contract and an object")
+    body = arguments[1]
+    return QuoteMoved(
+        at, ContractId(arguments[0]), _price(body, "lastPrice"), _price(body, "bestBid"), _price(body, "bestAsk")
+    )
 
 
 def _price(body: Mapping[str, Any], name: str) -> Decimal | None:
+    value = body.get(name)
+    if value is None:
+        return None
     try:
-        return price(body.get(name))
+        return amount(value) or None
     except ValueError as error:
         raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
 
+_READ_ALREADY: Mapping[type, Callable[..., Event]] = {
+    Order: OrderChanged,
+    Position: PositionChanged,
+    Trade: TradeMade,
+    Prices: lambda at, contract_id, told: QuoteMoved(at, contract_id, told.last_price, told.best_bid, told.best_ask),
+}
+"""What to make of arguments that were read on the way in."""
+
+
 def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:
     """Return what a hub's message says. Unknown targets say nothing; what cannot be read is set aside with its text."""
+    if arguments and (read := _READ_ALREADY.get(type(arguments[-1]))) is not None:  # as nearly all are
+        return (read(at, *arguments),)
     name = target.lower()
 
     def set_aside(what: object, error: UnreadableAnswer) -> Event:
@@ -291,7 +304,7 @@ def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) 
     events: list[Event] = []
     for row in _rows(arguments):
         try:
-            events.append(happened(at, row if type(row) is model else structure(row, model)))
+            events.append(happened(at, structure(row, model)))
         except UnreadableAnswer as error:
             events.append(set_aside(row, error))
     return tuple(events)

@@ -58,6 +58,9 @@ MAX_DIGITS = 1_000
 MAX_EXPONENT = 6_144
 """Past these a number is no price and no id, only a load: 1e999999999 turned into an int fills the memory."""
 
+SHORT = 2_048
+"""Bytes of a message that may be read with an eye on what is wanted of it only."""
+
 Fields = dict[str, object]
 
 
@@ -98,11 +101,9 @@ _EXACT = Context(
     Emin=-MAX_EXPONENT,
     traps=[InvalidOperation, Overflow, Underflow, Subnormal, Inexact, Rounded, Clamped],
 )
+"""Takes a number as it stands, or raises; it never rounds one."""
 
-exact: Callable[[str], Decimal] = _EXACT.create_decimal
-"""Takes a number as it stands, or raises an ArithmeticError; it never rounds one."""
-
-_decode: Callable[[bytes], object] = msgspec.json.Decoder(float_hook=exact).decode
+_decode: Callable[[bytes], object] = msgspec.json.Decoder(float_hook=_EXACT.create_decimal).decode
 _MANY_DIGITS = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 
 
@@ -240,23 +241,23 @@ _read_call = msgspec.json.Decoder(_Call).decode
 def reader_for_client(read_arguments: ReadArguments | None) -> Callable[[bytes], HubMessage | None]:
     """Return ``read_as_client``, which has the arguments that ``read_arguments`` knows read by it, once.
 
-    Only a record that is plainly in order is read that way: a call, in ASCII without escapes, of no depth. In what is
-    not wanted of its arguments, numbers may then be beyond our limits; nobody sees them.
+    Only a short call in ASCII is read that way. In what is not wanted of its arguments, numbers and depth may then be
+    beyond our limits; nobody sees them.
     """
     if read_arguments is None:
         return read_as_client
     ours = read_arguments
 
     def read(record: bytes) -> HubMessage | None:
-        if record.isascii() and b"\\" not in record and record.count(b"{") + record.count(b"[") <= MAX_DEPTH:
+        if len(record) <= SHORT and record.isascii():  # in what it skips, the decoder does not look for bad UTF-8
             try:
                 call = _read_call(record)
-            except msgspec.DecodeError:
-                return read_as_client(record)
-            if call.type == 1 and call.target and call.invocationId is msgspec.UNSET:
-                arguments = ours(call.target, bytes(call.arguments))
-                if arguments is not None:
-                    return Invocation(call.target, arguments)
+                if call.type == 1 and call.target and call.invocationId is msgspec.UNSET:
+                    arguments = ours(call.target, bytes(call.arguments))
+                    if arguments is not None:
+                        return Invocation(call.target, arguments)
+            except (msgspec.DecodeError, RecursionError):
+                pass  # whatever is wrong with it, it will be found below
         return read_as_client(record)
 
     return read

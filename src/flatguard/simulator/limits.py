@@ -1,4 +1,8 @@
-"""The two allowances of each login, as rolling windows."""
+"""The two allowances of each login, as rolling windows.
+
+Known: 50 calls per 30 s for bars, 200 per 60 s for all else. Inferred: the windows roll, are a login's own, and
+calls without a token count for the name that they bear.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Whether an order fills at the present market, and at what price. Pure."""
+"""Whether an order fills at the present market, and at what price. Pure.
+
+Known: stops execute as market orders and slip; a trailing stop keeps a distance in whole ticks. Inferred: a resting
+limit fills when the last price reaches it, JoinBid and JoinAsk are limits at the best price of the moment, and a
+stop-limit rests as a limit once the last price has touched its stop.
+"""
 
 from __future__ import annotations
 

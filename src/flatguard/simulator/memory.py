@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,13 +39,15 @@ class _Way:
         self._data = bytearray()
         self._ended = False
         self._deaf = False
+        self._reading = False
         self._readers = trio.lowlevel.ParkingLot()
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         if self._deaf:
             raise trio.BrokenResourceError("the other end is closed")
         self._data += data
-        self._readers.unpark_all()
+        if data:  # nothing at all would look like the end
+            self._readers.unpark_all()
 
     def end(self) -> None:
         self._ended = True
@@ -55,10 +58,18 @@ class _Way:
         self._readers.unpark_all()
 
     async def get(self, max_bytes: int | None) -> bytes:
-        if self._data or self._ended or self._deaf:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._readers.park()
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if self._reading:
+            raise trio.BusyResourceError("another task is reading this stream already")
+        self._reading = True
+        try:
+            if self._data or self._ended or self._deaf:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._readers.park()
+        finally:
+            self._reading = False
         if self._deaf:
             raise trio.ClosedResourceError
         data = bytes(self._data[:max_bytes])
@@ -74,17 +85,26 @@ class _MemoryStream(trio.abc.HalfCloseableStream):
         self._incoming = incoming
         self._closed = False
         self._said_all = False
+        self._sending = False
         self.socket = _NoSocket()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream already")
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed or self._said_all:
             raise trio.ClosedResourceError
         self._outgoing.put(data)
+        self._sending = True
         await trio.lowlevel.cancel_shielded_checkpoint()  # the data has left
+        self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream already")
         await trio.lowlevel.checkpoint()
+        if self._closed or self._said_all:
+            raise trio.ClosedResourceError
 
     async def send_eof(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -103,6 +123,12 @@ class _MemoryStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
 
+def memory_streams() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]:
+    """Return two ends that are connected; what is sent is never held back, so a sender does not wait."""
+    one_way, other_way = _Way(), _Way()
+    return _MemoryStream(one_way, other_way), _MemoryStream(other_way, one_way)
+
+
 @frozen
 class InMemoryGateway:
     """A gateway that runs, and can be dialled."""
@@ -112,11 +138,11 @@ class InMemoryGateway:
 
     def dial(self) -> trio.abc.HalfCloseableStream:
         """Open a connection and return the client's end; plain HTTP/1.1 and WebSocket, whatever the host."""
-        to_server, to_client = _Way(), _Way()
+        client, server = memory_streams()
         # HTTP clients judge the age of an idle connection by the real clock, so here none is ever too old
         serve = partial(serve_connection, keep_alive_s=math.inf)
-        self.nursery.start_soon(serve, self.gateway.app, _MemoryStream(to_client, to_server))
-        return _MemoryStream(to_server, to_client)
+        self.nursery.start_soon(serve, self.gateway.app, server)
+        return client
 
 
 @asynccontextmanager

@@ -1,4 +1,8 @@
-"""What Order/place asks for, and what the gateway finds wrong with it, in its own words. Pure."""
+"""What Order/place asks for, and what the gateway finds wrong with it, in its own words. Pure.
+
+Known: the texts on tags, brackets, alignment, wrong sides, trailing distances, range, margin and closed markets.
+Inferred: those on limit prices, sizes and types, and that an absurd price is out of range before it is off the grid.
+"""
 
 from __future__ import annotations
 

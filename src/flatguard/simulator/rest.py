@@ -2,6 +2,10 @@
 
 A call passes the faults, the token, the allowance and the binding of its body, in this order, before it is
 acted upon; refusals of business come with HTTP 200.
+
+Known: the paths, fields and codes, 401 without a body, 400 as a problem document, 100 rows of v2/query with offsets in
+rows, the inert filter by contract. Inferred from ASP.NET Core: 415 for bodies that are not called JSON, 405,
+the case of paths and properties, the texts of problem documents; and which code of loginApp means what.
 """
 
 from __future__ import annotations

@@ -48,12 +48,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from attrs import define, evolve, field, frozen
+from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from flatguard.clock import SystemClock, WallClock
 from flatguard.errors import InvalidSettings
 from flatguard.simulator.contracts import ACTIVE, Contract, Listing
-from flatguard.simulator.faults import KNOWN_FAULTS, objections
+from flatguard.simulator.faults import objections
 from flatguard.simulator.options import Options
 from flatguard.simulator.recordings import NEEDED, UnusableRecording, read_recording
 from flatguard.simulator.setup import AccountSetup, UserSetup
@@ -233,29 +233,31 @@ def _options(table: _Table) -> Options:
 
 
 def _user(table: _Table) -> UserSetup:
-    user = UserSetup(
-        user_name=table.take("user_name", _text, needed=True) or "",
-        api_key=table.take("api_key", _text) or "",
-        accounts=tuple(_account(account) for account in table.tables("accounts")),
-        password=table.take("password", _text) or "",
-        **{name: table.take(name, _bool) is not False for name in ("agreements_signed", "subscribed", "key_login")},
-    )
+    given = _fields(table, UserSetup, {"accounts"})
+    given["accounts"] = tuple(_account(account) for account in table.tables("accounts"))
     table.refuse_unknown()
-    return user
+    given.setdefault("user_name", "")  # complained of already
+    return UserSetup(**given)
 
 
 def _account(table: _Table) -> AccountSetup:
-    given: dict[str, Any] = {
-        "id": table.take("id", _int, needed=True) or 0,
-        "name": table.take("name", _text, needed=True) or "",
-        "balance": table.take("balance", _decimal, needed=True) or Decimal(0),
-    }
-    for name, read in _ACCOUNT_READERS.items():
-        value = table.take(name, read)
-        if value is not None:
-            given[name] = value
+    given = _fields(table, AccountSetup, set())
     table.refuse_unknown()
+    given = {"id": 0, "name": "", "balance": Decimal(0), **given}  # complained of already
     return AccountSetup(**given)
+
+
+def _fields(table: _Table, kind: type, without: set[str]) -> dict[str, Any]:
+    """Take the fields of an attrs class, each by its type; those without a default are needed."""
+    hints = get_type_hints(kind)
+    taken = {
+        attribute.name: table.take(
+            attribute.name, _FIELD_READERS[hints[attribute.name]], needed=attribute.default is NOTHING
+        )
+        for attribute in fields(kind)
+        if attribute.name not in without
+    }
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 _Known = Callable[[Any], tuple[str, Contract]]
@@ -277,7 +279,7 @@ def _prices(table: _Table, known: _Known) -> dict[str, Decimal]:
 
 def _fault(table: _Table) -> tuple[float, _Act]:
     at_s = table.take("at_s", _seconds, needed=True) or 0
-    name = table.take("name", _fault_name, needed=True) or ""
+    name = table.take("name", _text, needed=True) or ""
     how: dict[str, Any] = {
         key: value
         for key, value in (
@@ -289,9 +291,8 @@ def _fault(table: _Table) -> tuple[float, _Act]:
         )
         if value is not None
     }
-    if name:
-        for key, text in objections(name, **how):
-            table.complain(key, text)
+    for key, text in objections(name, **how) if name else ():
+        table.complain(key, text)
     table.refuse_unknown()
 
     def act(world: World, at: datetime) -> None:
@@ -524,12 +525,6 @@ def _price_of(contract: Contract, value: Any) -> Decimal:
     return price
 
 
-def _fault_name(value: Any) -> str:
-    if value not in KNOWN_FAULTS:
-        raise ValueError(f"there is no fault {value!r}; known are {', '.join(sorted(KNOWN_FAULTS))}")
-    return _text(value)
-
-
 _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
@@ -544,16 +539,13 @@ _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
 _POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {"speed": _positive, "market_step_ms": _positive, "hub_ping_s": _positive, "order_repeat_probability": _share}
 )
-_ACCOUNT_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+_FIELD_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
-        "can_trade": _bool,
-        "visible": _bool,
-        "simulated": _bool,
-        "max_minis": _decimal,
-        "floor": _decimal,
-        "liquidates": _bool,
-        "follower": _bool,
-        "protect_stop_ticks": _ticks,
-        "protect_target_ticks": _ticks,
+        bool: _bool,
+        int: _int,
+        int | None: _ticks,
+        str: _text,
+        Decimal: _decimal,
+        Decimal | None: _decimal,
     }
 )

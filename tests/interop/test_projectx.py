@@ -10,10 +10,12 @@ What it gets wrong, here as at the broker:
   of its own, which nothing at the broker holds together.
 - ``position_closed`` reports a profit of 0, always: it takes the average price of the flat event for the exit price.
 - ``ping`` wants JSON, and the answer is the bare word ``pong``.
-- Of quotes that come close together it hands on the last only, although each tells but what has changed; and the
-  first and only full one comes before it listens. So a figure that stands still may never reach it.
-- It does nothing about ``GatewayLogout`` but write it to its log.
+- It hands on quotes as they come, with None for what has not changed; and of those that come close together only the
+  last, so that what the others told is lost.
+- Bars of a width of which it found none at the start it never begins.
+- ``GatewayLogout`` goes to its log only, and after a close that does not allow it, it comes back all the same.
 - When a position changes size it sets all orders of its own on that contract to the new size, the filled entry too.
+- ``cancel_position_orders`` and what it does of itself when a position is gone leave the broker's bracket legs alone.
 """
 
 from __future__ import annotations
@@ -145,6 +147,8 @@ async def test_its_ping_cannot_read_the_bare_word(double: Double, trader: Trader
 async def test_quotes_prints_depth_and_bars_reach_it(double: Double) -> None:
     await double.rest.sim("price", contractId="MNQ", price=25000)  # bars that it finds none of it never begins
     async with trading(double) as trader:
+        (first,) = await trader.event("bus.quote_update")
+        assert (first["last"], first["bid"], first["ask"]) == (25000, 24999.75, 25000.25)
         await double.rest.sim("price", contractId="MNQ", price=25010.25)
         await trader.event("bus.quote_update", lambda quote: quote["last"] == 25010.25)
         (prints,) = await trader.event("realtime.market_trade", lambda event: event["data"][0]["price"] == 25010.25)
@@ -187,8 +191,12 @@ async def test_it_trades_a_bracket_from_entry_to_flat(double: Double, trader: Tr
     )
     assert (await trader("positions.partially_close_position", contract_id=MNQ, close_size=1))["success"]
     await trader.holds(1)
+    await trader.event("realtime.order_update", lambda event: (event["data"]["id"], event["data"]["size"]) == (stop, 1))
+    resized = await double.seen("/api/Order/modify")
+    assert {outcome["errorCode"] for outcome in resized} == {0, 2}, "it resizes its legs, and the filled entry"
+    await double.rest.sim("price", contractId="MNQ", price=25050)
     assert (await trader("positions.close_position_direct", contract_id=MNQ))["success"]
-    closed = (await trader.event("bus.position_closed"))[0]
+    (closed,) = await trader.event("bus.position_closed")
     assert (closed["size"], closed["pnl"]) == (0, 0), "what it takes for the profit"
     await trader.holds()
     await trader.working()  # it cancels its own orders when the position is gone
@@ -203,6 +211,7 @@ async def test_it_trades_a_bracket_from_entry_to_flat(double: Double, trader: Tr
     trades = {event["data"]["id"]: event["data"] for (event,) in trader.told("realtime.trade_execution")}
     rows = await double.rows("trades")
     assert {*trades} == {row["id"] for row in rows}
+    assert rows[-1]["profitAndLoss"] > 0
     assert all(same_figures(trades[row["id"]], row) for row in rows)
     (account,) = [row for row in await double.rows("accounts") if row["id"] == COMBINE]
     assert trader.told("realtime.account_update")[-1][0]["data"]["balance"] == account["balance"]
@@ -230,7 +239,8 @@ async def test_brackets_of_the_broker_work_when_the_ticks_are_signed_by_hand(dou
     assert {order["customTag"] for order in queried} == {"stranger-1-SL", "stranger-1-TP"}
     assert (await trader("positions.close_position_direct", contract_id=MNQ))["success"]
     await trader.holds()
-    await trader.working(stop, target)  # the legs outlive the position, and it did not place them itself
+    await trader("orders.cancel_position_orders", contract_id=MNQ)
+    await trader.working(stop, target)  # it did not place them itself
     for order_id in (stop, target):
         assert await trader("orders.cancel_order", order_id=order_id) is True
     await trader.working()
@@ -289,9 +299,11 @@ async def test_what_the_broker_refuses_it_raises_with_the_words_of_the_broker(do
 # --- what it survives ---
 
 
-async def test_after_a_cut_it_comes_back_and_subscribes_again(double: Double, trader: Trader) -> None:
-    await double.fault("cut_hub", target="user")
-    assert await double.ended() == "cut_hub"
+@pytest.mark.parametrize("fault", ["cut_hub", "close_hub", "logout_hub"])
+async def test_whatever_ended_it_comes_back_and_subscribes_again(double: Double, trader: Trader, fault: str) -> None:
+    """Even after a logout, and a close that does not allow it."""
+    await double.fault(fault, target="user")
+    assert await double.ended() == fault
     await until(partial(subscribed, double))
     await double.buy()
     (order,) = await trader.event("realtime.order_update", lambda event: event["data"]["status"] == 2)

@@ -62,7 +62,10 @@ async def serve_connection(
         await trio.aclose_forcefully(stream)
 
     async def speak(text: str) -> None:
-        await server.protocol_send(RawData(_text_frame(text.encode())))
+        try:
+            await server.protocol_send(RawData(_text_frame(text.encode())))
+        except trio.BusyResourceError:
+            pass  # it is being closed, which alone does not wait for its turn to send
 
     async def torn_app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[TEAR] = tear

@@ -15,6 +15,9 @@ VERSIONS = nox.project.python_versions(PROJECT)
 TEST = PROJECT["dependency-groups"]["test"]
 LINT = PROJECT["dependency-groups"]["lint"]
 INTEROP = PROJECT["dependency-groups"]["interop"]
+INTEROP_PROJECTX = PROJECT["dependency-groups"]["interop-projectx"]
+PROJECTX_VERSION = "3.12"
+"""project-x-py runs on nothing older."""
 
 nox.needs_version = ">=2025.10"
 nox.options.default_venv_backend = "virtualenv"
@@ -86,7 +89,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=FIRST)
 def interop(session: nox.Session) -> None:
-    """Other people's SignalR clients against the gateway's double; one of them needs Node."""
+    """Other people's clients against the gateway's double; one of them needs Node, and one Python 3.12."""
     if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
         session.error(f"{' and '.join(missing)} not found: install Node 18 or later, which the official client runs on")
     session.install("-e", ".", *TEST, *INTEROP)
@@ -94,8 +97,22 @@ def interop(session: nox.Session) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(Path("tests", "interop", name), folder)
     session.run("npm", "ci", "--prefix", str(folder), "--no-audit", "--no-fund", external=True)
+    environment = {"NODE_PATH": str(folder / "node_modules"), **_projectx(session, folder / "projectx")}
     arguments = session.posargs or ["tests/interop", "-n", "2"]
-    session.run("pytest", "-m", "interop", *arguments, env={"NODE_PATH": str(folder / "node_modules")})
+    session.run("pytest", "-m", "interop", *arguments, env=environment)
+
+
+def _projectx(session: nox.Session, folder: Path) -> dict[str, str]:
+    """Put project-x-py into an environment of its own; say to its tests where that is, or why there is none."""
+    interpreter = _interpreter(PROJECTX_VERSION)
+    if interpreter is None:
+        missing = f"project-x-py needs Python {PROJECTX_VERSION}, which is not on this machine"
+        session.warn(f"{missing}: its tests are left out")
+        return {"PROJECTX_MISSING": missing}
+    session.run(sys.executable, "-m", "virtualenv", "--quiet", "--python", interpreter, str(folder), external=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run(str(python), "-m", "pip", "install", "--quiet", *INTEROP_PROJECTX, external=True)
+    return {"PROJECTX_PYTHON": str(python)}
 
 
 @nox.session(python=FIRST)

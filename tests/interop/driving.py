@@ -8,12 +8,14 @@ token, completed and failed (call), event (name, values), reconnecting, reconnec
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import trio
@@ -24,13 +26,30 @@ from tests.fakes.gateway_client import Rest, read
 SOON_S = 15
 """Far more than anything here takes on an idle machine."""
 COMBINE, MNQ = 25700001, "CON.F.US.MNQ.Z26"
-EVENTS = ["GatewayUserOrder", "GatewayUserPosition", "GatewayUserTrade", "GatewayQuote", "GatewayLogout"]
+USER_EVENTS = ["GatewayUserAccount", "GatewayUserOrder", "GatewayUserPosition", "GatewayUserTrade"]
+MARKET_EVENTS = ["GatewayQuote", "GatewayTrade", "GatewayDepth"]
+EVENTS = [*USER_EVENTS, *MARKET_EVENTS, "GatewayLogout"]
 CLIENTS = Path(__file__).parent / "clients"
 JAVASCRIPT = ("node", str(CLIENTS / "javascript.js"))
 PYSIGNALR = (sys.executable, str(CLIENTS / "pysignalr_client.py"))
 SIGNALRCORE = (sys.executable, str(CLIENTS / "signalrcore_client.py"))
+PROJECTX_PYTHON = os.environ.get("PROJECTX_PYTHON", "")
+"""A Python that has project-x-py, which wants a newer one than we do; empty for none."""
+PROJECTX = (PROJECTX_PYTHON, str(CLIENTS / "projectx_client.py"))
 
 Fields = dict[str, Any]
+AnyAnswer = TypeVar("AnyAnswer")
+AnyClient = TypeVar("AnyClient", bound="Client")
+
+
+async def until(ask: Callable[[], Awaitable[AnyAnswer]]) -> AnyAnswer:
+    """Ask until the answer is not empty, and return it."""
+    with trio.fail_after(SOON_S):
+        while True:
+            if answer := await ask():
+                return answer
+            await trio.sleep(0.05)
+    raise AssertionError("fail_after has raised")
 
 
 @asynccontextmanager
@@ -100,13 +119,11 @@ class Double:
 
     async def ended(self, index: int = 0) -> str:
         """Return why the connection of an upgrade ended, once it has."""
-        with trio.fail_after(SOON_S):
-            while True:
-                outcomes = await self.upgrades()
-                if len(outcomes) > index and "ended" in outcomes[index]:
-                    return str(outcomes[index]["ended"])
-                await trio.sleep(0.02)
-        raise AssertionError("fail_after has raised")
+        return await until(partial(self._ending, index))
+
+    async def _ending(self, index: int) -> str:
+        outcomes = await self.upgrades()
+        return str(outcomes[index].get("ended", "")) if len(outcomes) > index else ""
 
 
 @asynccontextmanager
@@ -151,6 +168,10 @@ class Client:
     def all(self, what: str) -> list[Fields]:
         """Return all that it has said of this kind."""
         return [said for said in self.heard if said["said"] == what]
+
+    def told(self, name: str) -> list[list[Any]]:
+        """Return the values of all events of this name so far."""
+        return [said["values"] for said in self.all("event") if said["name"] == name]
 
     async def tell(self, do: str, **more: object) -> None:
         assert self.process.stdin is not None
@@ -201,10 +222,12 @@ class Client:
 
 
 @asynccontextmanager
-async def driven(command: tuple[str, ...], double: Double) -> AsyncIterator[Client]:
+async def driven(
+    command: tuple[str, ...], double: Double, kind: Callable[[trio.Process, Double], AnyClient] = Client
+) -> AsyncIterator[AnyClient]:
     """Run a client and hear what it says."""
     async with process_of(*command) as process, trio.open_nursery() as nursery:
-        client = Client(process, double)
+        client = kind(process, double)
         nursery.start_soon(client.listen)
         yield client
         nursery.cancel_scope.cancel()

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.interop.driving import COMBINE, JAVASCRIPT, MNQ, Client, Double, driven, running_double, same_figures
+from tests.interop.driving import (
+    COMBINE,
+    JAVASCRIPT,
+    MARKET_EVENTS,
+    MNQ,
+    USER_EVENTS,
+    Client,
+    Double,
+    Fields,
+    driven,
+    running_double,
+    same_figures,
+    until,
+)
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
@@ -126,6 +141,106 @@ async def test_the_price_that_the_market_is_moved_to_arrives(double: Double, cli
     await client.invoke("SubscribeContractQuotes", MNQ)
     at = await double.rest.sim("price", contractId="MNQ", price=25010.25)
     await client.event("GatewayQuote", lambda contract, quote: (contract, quote.get("lastPrice")) == (MNQ, at["price"]))
+
+
+# --- what events look like ---
+
+
+async def test_events_of_the_user_hub_are_the_rows_of_the_books_in_the_dialect_of_the_hubs(
+    double: Double, client: Client
+) -> None:
+    await client.connect()
+    await client.invoke("SubscribeAccounts")
+    for what in ("Orders", "Positions", "Trades"):
+        await client.invoke(f"Subscribe{what}", COMBINE)
+    legs = {"stopLossBracket": {"ticks": -400, "type": 4}, "takeProfitBracket": {"ticks": 400, "type": 1}}
+    entry = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 2, "customTag": "stranger"}
+    assert (await double.rest("Order/place", **entry, **legs))["success"]
+    await double.rest("Order/place", accountId=COMBINE, contractId=MNQ, type=1, side=0, size=1, limitPrice=1)
+    await until(partial(_tells_the_truth, double, client, "positions"))
+    assert (await double.rest("Position/closeContract", accountId=COMBINE, contractId=MNQ))["success"]
+    for kind in ("orders", "trades", "accounts"):
+        await until(partial(_tells_the_truth, double, client, kind))
+
+    told = [said["values"] for said in client.all("event")]
+    assert all(len(values) == 1 and values[0].keys() == {"action", "data"} for values in told)
+    assert all(None not in values[0]["data"].values() for values in told)
+    flat = client.told("GatewayUserPosition")[-1][0]
+    assert (flat["action"], flat["data"]["type"], flat["data"]["size"]) == (2, 0, 0)
+    actions = {name: {values[0]["action"] for values in client.told(name)} for name in USER_EVENTS}
+    assert actions == dict(zip(USER_EVENTS, ({1}, {1}, {1, 2}, {0}), strict=True))
+    orders = [values[0]["data"] for values in client.told("GatewayUserOrder")]
+    assert {order["status"] for order in orders} == {1, 2, 5, 6, 8}
+    digits = [len(_fraction(data[name])) for data in orders for name in ("creationTimestamp", "updateTimestamp")]
+    assert max(digits) == 7
+
+
+async def _tells_the_truth(double: Double, client: Client, kind: str) -> bool:
+    """Whether the last that the hub told of each row is that row: nulls left out, commissions put in."""
+    name = {"orders": "Order", "positions": "Position", "trades": "Trade", "accounts": "Account"}[kind]
+    told = {values[0]["data"]["id"]: values[0]["data"] for values in client.told(f"GatewayUser{name}")}
+    rows = {
+        row["id"]: _as_the_hub_writes(row) for row in await double.rows(kind) if row["id"] in told or kind == "orders"
+    }
+    commissions = {"commissions"} if kind == "trades" else set()
+    return bool(rows) and rows == {
+        row_id: {name: value for name, value in _as_the_hub_writes(data).items() if name not in commissions}
+        for row_id, data in told.items()
+        if commissions <= data.keys()
+    }
+
+
+def _as_the_hub_writes(row: Fields) -> Fields:
+    """Leave out nulls and what only the double tells; cut times to the microseconds that REST knows."""
+    return {
+        name: (value[:19], _fraction(value)[:6].ljust(6, "0")) if name.endswith("Timestamp") else value
+        for name, value in row.items()
+        if value is not None and name != "realized_net"
+    }
+
+
+def _fraction(stamp: str) -> str:
+    """Return the digits of the second of a time that is written as the gateway writes them."""
+    matched = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,7}))?\+00:00", stamp)
+    assert matched, stamp
+    return matched[1] or ""
+
+
+async def test_events_of_the_market_hub_have_the_shapes_of_the_brokers(double: Double, client: Client) -> None:
+    await client.connect(url=double.url("market"))
+    for what in ("Quotes", "Trades", "MarketDepth"):
+        await client.invoke(f"SubscribeContract{what}", MNQ)
+    await client.event("GatewayQuote")
+    at = await double.rest.sim("price", contractId="MNQ", price=25010.25)
+    await client.event("GatewayQuote", lambda _, quote: quote.get("lastPrice") == at["price"])
+    await client.event("GatewayDepth", lambda _, levels: levels[0]["price"] == at["bid"])
+    assert all(values[0] == MNQ and len(values) == 2 for name in MARKET_EVENTS for values in client.told(name))
+
+    names = {"symbol", "lastUpdated", "timestamp", "contract"}
+    figures = {"lastPrice", "bestBid", "bestAsk", "change", "changePercent", "open", "high", "low", "volume"}
+    first, *deltas = [quote for _, quote in client.told("GatewayQuote")]
+    assert first.keys() == names | figures
+    assert all(names < quote.keys() < names | figures for quote in deltas), "what stands still is not told again"
+    merged = {name: value for quote in (first, *deltas) for name, value in quote.items()}
+    assert (merged["lastPrice"], merged["bestBid"], merged["bestAsk"]) == (at["price"], at["bid"], at["ask"])
+    assert (merged["symbol"], merged["contract"]) == ("F.US.MNQ", MNQ)
+    assert all(None not in quote.values() for quote in (first, *deltas))
+
+    prints = [row for _, rows in client.told("GatewayTrade") for row in rows]
+    assert at["price"] in {row["price"] for row in prints}
+    assert {frozenset(row) for row in prints} == {
+        frozenset({"symbolId", "price", "timestamp", "type", "volume", "contractId"})
+    }
+    assert {row["type"] for row in prints} <= {0, 1}
+    assert max(len(_fraction(row["timestamp"])) for row in prints) <= 3
+
+    levels = [level for _, levels in client.told("GatewayDepth") for level in levels]
+    assert None in levels
+    assert {(level["type"], level["price"]) for level in levels if level} >= {(4, at["bid"]), (3, at["ask"])}
+    assert {frozenset(level) for level in levels if level} == {
+        frozenset({"contractId", "timestamp", "type", "price", "volume", "currentVolume"})
+    }
+    assert all(len(_fraction(level["timestamp"])) <= 7 for level in levels if level)
 
 
 # --- what it survives ---

@@ -190,6 +190,17 @@ async def test_the_first_quote_is_full_and_the_next_tell_what_changed(autojump_c
         assert (merged["bestBid"], merged["bestAsk"]) == (market.bid, market.ask)
 
 
+async def test_nobody_gets_a_quote_that_tells_nothing(calm: System, autojump_clock: object) -> None:
+    async with calm.market_hub() as hub, calm.market_hub() as late:
+        for client in (hub, late):
+            for what in ("Quotes", "Trades", "MarketDepth"):
+                await client.invoke(f"SubscribeContract{what}", MNQ)
+                await trio.sleep(0.01)
+            assert len(client.events("GatewayQuote")) == 1
+            assert "lastPrice" in client.events("GatewayQuote")[0][1][1]
+        assert len(hub.events("GatewayQuote")) == 1, "that another client came is no news"
+
+
 async def test_market_trades_and_depth_come_as_arrays_and_depth_may_hold_nulls(
     calm: System, autojump_clock: object
 ) -> None:

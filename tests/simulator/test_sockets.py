@@ -13,6 +13,8 @@ import trio
 from flatguard.errors import FlatguardError
 from flatguard.simulator import World, serve_simulator
 from flatguard.simulator.exact_json import dumps
+from flatguard.simulator.memory import memory_streams
+from flatguard.simulator.wire import SPEAK, serve_connection
 from tests.fakes.gateway_client import Rest, open_hub
 from tests.simulator.conftest import COMBINE, MNQ
 
@@ -86,3 +88,35 @@ async def test_a_cancel_stops_it_cleanly_and_frees_the_port() -> None:
             async with httpx.AsyncClient(base_url=ready["rest_url"]) as http:
                 await http.get("/api/Status/ping")
                 nursery.cancel_scope.cancel()
+
+
+async def test_what_is_said_while_the_connection_is_being_closed_is_lost_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing a stream and sending on it at the same time is an error to Trio."""
+    near, far = memory_streams()
+    spoken = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with monkeypatch.context() as closing:
+            closing.setattr(near, "send_all", busy)
+            await scope[SPEAK]("too late")
+        spoken.append("too late")
+
+    async def busy(data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.BusyResourceError("another task is currently sending data on this SocketStream")
+
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, app, near)
+            await far.send_all(
+                b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            while not spoken:  # noqa: ASYNC110 - there is nothing to wait for but that
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert spoken == ["too late"]

@@ -175,6 +175,11 @@ class Faults:
         self._running.clear()
         self._fresh.clear()
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a fault at all; nearly always there is none, and nobody need ask what time it is."""
+        return bool(self._running)
+
     def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
         """Return the fault that strikes this occasion, having counted it; None if none does."""
         for fault in self._running:

@@ -119,11 +119,11 @@ class Client:
         subscription = self._subscription(event)
         if subscription is None:
             return
-        if self.gateway.world.faults.strikes("freeze_hub", self.hub, self.gateway.now()):
-            return
         first = not self.subscriptions[subscription]
-        self.subscriptions[subscription] = True
         arguments = event.first if first and event.first is not None else event.arguments
+        if arguments is None or self.gateway.world.faults.strikes("freeze_hub", self.hub, self.gateway.now()):
+            return
+        self.subscriptions[subscription] = True
         self.post(Invocation(event.name, arguments))
 
     def _subscription(self, event: Event) -> tuple[str, int | str | None] | None:
@@ -442,7 +442,7 @@ def _spoken(client: Client, batch: Iterable[Message]) -> Iterator[str]:
     """Yield the text of each message that may be said now."""
     faults, gateway = client.gateway.world.faults, client.gateway
     for message in batch:
-        if faults.strikes("silence_hub", client.hub, gateway.now()) is None:
+        if not faults.any or faults.strikes("silence_hub", client.hub, gateway.now()) is None:
             try:
                 yield client.connection.send(message)
             except LocalProtocolError:

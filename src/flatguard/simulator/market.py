@@ -177,8 +177,8 @@ class Market:
         self._figures[name] = plain(figure) if isinstance(figure, Decimal) else figure
         return self._figures[name]
 
-    def quotes(self, at: datetime) -> tuple[Row, Row]:
-        """Return a quote of what differs from the one before, taking it as told, and a full one.
+    def quotes(self, at: datetime) -> tuple[Row | None, Row]:
+        """Return a quote of what differs from the one before, if anything does, taking it as told, and a full one.
 
         The symbol is the product's, not the contract's.
         """
@@ -191,7 +191,7 @@ class Market:
             "timestamp": hub_time(at.replace(microsecond=at.microsecond // 1000 * 1000)),
             "contract": self.contract.id,
         }
-        return {**names, **news, **times}, {**names, **figures, **times}
+        return {**names, **news, **times} if news else None, {**names, **figures, **times}
 
     def bars(
         self,

@@ -19,12 +19,13 @@ _LAG_HOLDS = timedelta(milliseconds=50)
 class Event:
     """One event of a hub. ``key`` is the account id or the contract id that subscriptions go by.
 
-    ``first`` is what a client gets that has had nothing of this kind yet; None: the same as everyone.
+    ``first`` is what a client gets that has had nothing of this kind yet; None: the same as everyone. Without
+    ``arguments`` nobody else gets anything.
     """
 
     name: str
     key: int | str
-    arguments: tuple[object, ...]
+    arguments: tuple[object, ...] | None
     first: tuple[object, ...] | None = None
 
 
@@ -78,9 +79,9 @@ class Outbox:
         self._post(Event(name, account_id, ({"action": action, "data": row},)), at, send_at)
 
     def tell_market(self, name: str, contract_id: str, body: object, at: datetime, *, first: object = None) -> None:
-        """Queue an event of the market hub."""
-        opening = None if first is None else (contract_id, first)
-        event = Event(name, contract_id, (contract_id, body), opening)
+        """Queue an event of the market hub; without a ``body`` it is for those only who have had none yet."""
+        news, opening = (None if told is None else (contract_id, told) for told in (body, first))
+        event = Event(name, contract_id, news, opening)
         self._post(event, at, at + self._market_lag.at(at))
 
     def _post(self, event: Event, at: datetime, send_at: datetime) -> None:

@@ -121,7 +121,8 @@ class Client:
             return
         first = not self.subscriptions[subscription]
         arguments = event.first if first and event.first is not None else event.arguments
-        if arguments is None or self.gateway.world.faults.strikes("freeze_hub", self.hub, self.gateway.now()):
+        faults = self.gateway.world.faults
+        if arguments is None or (faults.any and faults.strikes("freeze_hub", self.hub, self.gateway.now())):
             return
         self.subscriptions[subscription] = True
         self.post(Invocation(event.name, arguments))

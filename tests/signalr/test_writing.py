@@ -146,3 +146,35 @@ def test_a_value_that_holds_itself_is_not_written() -> None:
 
 def test_what_is_written_at_the_greatest_depth_may_be_written() -> None:
     assert write_json(nested(MAX_DEPTH)) == "[" * MAX_DEPTH + "0" + "]" * MAX_DEPTH
+
+
+class Name(str):
+    """Text by another name, as ids are."""
+
+    __slots__ = ()
+
+
+class Count(int):
+    pass
+
+
+class Price(Decimal):
+    pass
+
+
+class Share(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(Name("é"), '"é"'), (Count(7), "7"), (Price("1.50"), "1.50"), (Share(0.5), "0.5")],
+)
+def test_a_value_of_a_kind_of_its_own_is_written_like_the_plain_one(value: object, text: str) -> None:
+    assert write_json(value) == text
+
+
+@pytest.mark.parametrize("value", [Price("NaN"), Share("inf")])
+def test_a_kind_of_number_that_is_none_is_not_written_either(value: object) -> None:
+    with pytest.raises(LocalProtocolError):
+        write_json(value)

@@ -93,7 +93,16 @@ def test_it_starts_when_it_is_told_and_runs_as_fast_as_it_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--start", "noon"], ["--start", "2026-11-18T15:00:00"], ["--speed", "0"], ["--speed", "-1"]]
+    "arguments",
+    [
+        ["--start", "noon"],
+        ["--start", "2026-11-18T15:00:00"],
+        ["--start", "2100-03-01T15:00:00Z"],
+        ["--speed", "0"],
+        ["--speed", "-1"],
+        ["--speed", "nan"],
+        ["--speed", "100000"],
+    ],
 )
 def test_a_start_without_an_offset_or_a_speed_that_cannot_be_is_wrong_usage(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, ["simulator", "serve", *arguments])

@@ -183,3 +183,12 @@ async def test_the_log_holds_also_what_led_nowhere_and_how_long_each_call_took(a
     assert [entry["outcome"]["status"] for entry in (nowhere, method, ping, stranger)] == [404, 405, 200, 401]
     assert (method["method"], ping["ms"] > 0, stranger["ms"] > 0) == ("GET", True, True)
     assert (stranger["user"], stranger["body"]) == (None, [{"apiKey": "(redacted)"}])
+
+
+async def test_a_key_that_nobody_knows_is_refused_by_its_name(calm: System, autojump_clock: object) -> None:
+    """A slip of the pen must not start another fault than the one that was meant."""
+    body = b'{"name": "http_500", "probabilty": 0.0}'
+    refused = await calm.rest.http.post("/sim/faults", content=body)
+    assert refused.status_code == 400
+    assert "probabilty is not known here" in refused.text
+    assert (await calm.rest("Account/search", onlyActiveAccounts=True))["success"]

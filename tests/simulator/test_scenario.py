@@ -204,6 +204,14 @@ contract = "MNQ"
             "paths[1]",
             "MNQ has a path or a recording already",
         ),
+        ('[prices]\nMNQ = "1e40"', "prices.MNQ", "no number that anything here can have"),
+        (
+            '[[paths]]\ncontract = "MNQ"\npoints = [[0, 1], [1e20, 2]]',
+            "paths[0].points",
+            "no number that anything here can have",
+        ),
+        ("start = 2100-03-01T15:00:00Z", "start", "between 2001 and 2098"),
+        ('[[users]]\nuser_name = "anna"\n[[users]]\nuser_name = "Anna"', "users", "two users bear the same name"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_name_of_its_field(

@@ -381,6 +381,16 @@ async def test_an_option_lets_two_closes_at_once_reverse_the_position(autojump_c
 # --- modifying ---
 
 
+@pytest.mark.parametrize("level", [Decimal("-7E28"), Decimal("7E28"), Decimal("1E15"), Decimal("-1E13")])
+async def test_a_trail_beyond_all_prices_is_refused_and_harms_nothing(
+    calm: System, autojump_clock: object, level: Decimal
+) -> None:
+    placed = await calm.place(SELL, kind=5, trailPrice=24990)
+    edit = {"accountId": COMBINE, "orderId": placed["orderId"]}
+    assert (await calm.rest("Order/modify", **edit, trailPrice=level))["errorCode"] == 3
+    assert (await calm.rest("Order/modify", **edit, trailPrice=24980))["success"]
+
+
 async def test_an_order_is_modified_in_place_and_nulls_change_nothing(calm: System, autojump_clock: object) -> None:
     placed = await calm.place(kind=LIMIT, limitPrice=24900, size=2)
     edit = {"accountId": COMBINE, "orderId": placed["orderId"]}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
@@ -28,7 +30,20 @@ class _Moment(click.ParamType[datetime]):
             moment = None
         if moment is None or moment.tzinfo is None:
             self.fail(f"{value!r} is not a date with a time and an offset, such as 2026-11-18T15:00:00Z", param, ctx)
+        if not 2001 <= moment.year <= 2098:
+            self.fail(f"{value!r} does not lie between 2001 and 2098", param, ctx)
         return moment.astimezone(UTC)
+
+
+class _Speed(click.FloatRange):
+    """A number in a range, of which nan is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; nan compares with no bound, and would pass."""
+        number = float(super().convert(value, param, ctx))
+        if isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 @command.command("serve")
@@ -42,7 +57,7 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--start", type=_Moment(), help="What the broker's clock says at first, as RFC 3339.  [default: now]")
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Speed(min=0, max=3_600, min_open=True),
     help="How many times as fast as real time the broker's clock runs.  [default: 1]",
 )
 def serve(port: int, seed: int, scenario: Path | None, start: datetime | None, speed: float | None) -> None:

@@ -156,14 +156,19 @@ def _property(field: Field, item: object, path: str) -> Any:
         raise BadBody(path, f"The JSON value could not be converted. Path: {path}.") from None
 
 
-def parse(data: bytes, name: str, schema: Mapping[str, Field]) -> Body:
-    """Read a request body. Raises ``BadBody``."""
+def parse(data: bytes, name: str, schema: Mapping[str, Field], *, strict: bool = False) -> Body:
+    """Read a request body; where ``strict``, a property that nobody knows is an error. Raises ``BadBody``."""
     if not data:
         raise BadBody("", "A non-empty request body is required.")
     try:
         value = exact_json.loads(data)
     except ValueError:
         raise BadBody("$", "The body is not valid JSON. Path: $.") from None
+    if strict and isinstance(value, dict):
+        known = {key.lower() for key in schema}
+        for key in value:
+            if key.lower() not in known:
+                raise BadBody(f"$.{key}", f"{key} is not known here; known are {', '.join(schema)}.")
     return bind(value, name, schema)
 
 

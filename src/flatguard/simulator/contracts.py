@@ -241,6 +241,10 @@ class Product:
             year += 1
 
 
+_BEYOND_ALL_PRICES = Decimal(10) ** 15
+"""From here on a remainder cannot be reckoned exactly, and there is no such price."""
+
+
 @frozen
 class Contract:
     """One expiry. ``fees`` and ``commission`` are US dollars per contract and side.
@@ -283,7 +287,7 @@ class Contract:
 
     def aligned(self, price: Decimal) -> bool:
         """Tell whether ``price`` lies on the tick grid."""
-        return price % self.tick_size == 0
+        return abs(price) < _BEYOND_ALL_PRICES and price % self.tick_size == 0
 
     def value_of(self, points: Decimal) -> Decimal:
         """Return what a move of ``points`` is worth for one contract, in US dollars."""

@@ -41,7 +41,7 @@ _HIGHEST_PRICE = 10**9
 _HIGHEST_BALANCE = 10**12
 _LEAST_MONEY = Decimal("0.0001")
 _FURTHEST_S = 100 * 366 * 86400
-_LAST_YEAR = 2100
+_LAST_YEAR = 2098
 
 SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
     {
@@ -94,7 +94,7 @@ def routes(gateway: Gateway) -> Iterable[Route]:
 async def _read(gateway: Gateway, name: str, request: Request) -> Body | Response:
     await trio.lowlevel.checkpoint()
     try:
-        body = parse(await request.body(), f"sim/{name}", SCHEMAS[name])
+        body = parse(await request.body(), f"sim/{name}", SCHEMAS[name], strict=name != "orders")
         if (contract_id := body.get("contractId")) is not None:
             body["contractId"] = _contract(gateway, contract_id).id
     except BadBody as bad:

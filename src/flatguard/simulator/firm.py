@@ -171,7 +171,8 @@ class Firm(Exchange):
         self.run(now)
         old = self.books[account_id]
         new_id = max(self.books) + 1 + self._rng.randint(0, 40)
-        self._open_account(old.user, evolve(old.setup, id=new_id, name=f"{old.setup.name[:-8]}{new_id:08d}"))
+        kind, _, _ = old.setup.name.rpartition("-")  # what stands before the number tells the kind of account
+        self._open_account(old.user, evolve(old.setup, id=new_id, name=f"{kind}-{new_id:08d}"))
         self.set_account(account_id, now, can_trade=False, visible=False)
         self._tell_account(new_id, now)
         return self.account(new_id)

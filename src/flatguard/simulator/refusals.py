@@ -154,7 +154,7 @@ def edit_objection(order: Order, edit: Edit, market: Market, options: Options) -
     if text is None and edit.stop_price is not None and order.stop_price is not None and not order.triggered:
         text = stop_objection(order.side, edit.stop_price, market, options)
     if text is None and edit.trail_price is not None and order.type is Type.TRAILING_STOP:
-        if edit.trail_price > _ABSURD or not order.contract.aligned(edit.trail_price):
+        if abs(edit.trail_price) > _ABSURD or not order.contract.aligned(edit.trail_price):
             text = "Invalid trail price. Price is not aligned to tick size."
         elif not trail_ticks(order.contract, market.last, edit.trail_price):
             text = "Trail Distance not set."

@@ -201,6 +201,9 @@ def _scenario(table: _Table, folder: Path) -> Scenario:
     ids = [account.id for user in users or () for account in user.accounts]
     if len(ids) != len(set(ids)):
         table.complain("users", "two accounts bear the same id")
+    names = [user.user_name.lower() for user in users or ()]
+    if len(names) != len(set(names)):
+        table.complain("users", "two users bear the same name; capitals do not count")
     known = partial(_contract, Listing(options.month_roll))
     prices = _prices(table.table("prices"), known)
     events = (
@@ -400,6 +403,9 @@ def _text(value: Any) -> str:
     return value
 
 
+_ABSURD = Decimal(10) ** 12
+
+
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
         raise ValueError("must be a number")
@@ -407,8 +413,8 @@ def _decimal(value: Any) -> Decimal:
         number = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{value!r} is not a number") from None
-    if not number.is_finite():
-        raise ValueError(f"{value!r} is not a number")
+    if not number.is_finite() or abs(number) >= _ABSURD:
+        raise ValueError(f"{value!r} is no number that anything here can have")
     return number
 
 
@@ -456,6 +462,8 @@ def _share(value: Any) -> float:
 def _moment(value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError("must be a date with a time and an offset, such as 2026-11-18T15:00:00Z, without quotes")
+    if not 2001 <= value.year <= 2098:  # two digits have to name a contract's year
+        raise ValueError("must lie between 2001 and 2098")
     return value.astimezone(UTC)
 
 
@@ -477,7 +485,7 @@ def _points(contract: Contract, value: Any) -> list[tuple[Decimal, Decimal]]:
         try:
             if not isinstance(point, list) or len(point) != 2:
                 raise ValueError('must be seconds and a price, such as [60, "24950.25"]')
-            seconds, price = _decimal(point[0]), _price_of(contract, point[1])
+            seconds, price = Decimal(str(_seconds(point[0]))), _price_of(contract, point[1])
             if seconds < (points[-1][0] if points else 0):
                 raise ValueError("the seconds must not be negative, nor go back")
         except ValueError as error:

@@ -33,11 +33,16 @@ class _Told(msgspec.Struct, Generic[T], gc=False):
     data: T
 
 
-class _Order(msgspec.Struct, rename="camel", gc=False):
-    id: Annotated[OrderId, _ANY_ID]
+class _Row(msgspec.Struct, rename="camel", gc=False):
+    """What every row of the user hub has: which account, of which contract, since when."""
+
     account_id: Annotated[AccountId, _ANY_ID]
     contract_id: ContractId
     creation_timestamp: str
+
+
+class _Order(_Row):
+    id: Annotated[OrderId, _ANY_ID]
     status: int
     type: int
     side: int
@@ -52,20 +57,14 @@ class _Order(msgspec.Struct, rename="camel", gc=False):
     linked_order_id: Annotated[OrderId, _ANY_ID] | None = None
 
 
-class _Position(msgspec.Struct, rename="camel", gc=False):
-    account_id: Annotated[AccountId, _ANY_ID]
-    contract_id: ContractId
-    creation_timestamp: str
+class _Position(_Row):
     type: int
     size: Count
     average_price: Amount
 
 
-class _Trade(msgspec.Struct, rename="camel", gc=False):
+class _Trade(_Row):
     id: Annotated[TradeId, _ANY_ID]
-    account_id: Annotated[AccountId, _ANY_ID]
-    contract_id: ContractId
-    creation_timestamp: str
     price: Amount
     side: int
     size: Count

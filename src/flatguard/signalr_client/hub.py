@@ -339,14 +339,13 @@ class Hub:
                     self._lose(HubLost(f"the server said nothing for {self._timings.silence_limit_s:g} s"))
                 if self._loss is not None:
                     return  # for that reason, or because a send was cut short just now
-                if data:
-                    await self._take(self._hear(data))
+                await self._take(self._hear(data))
         except SocketClosed as closed:
             self._lose(_lost_by(closed))
         except RemoteProtocolError as error:
             self._lose(HubLost(f"the server broke the protocol: {error}", will_recur=True))
 
-    def _hear(self, data: str | bytes) -> list[Message]:
+    def _hear(self, data: bytes) -> list[Message]:
         messages = self._core.receive(data)
         self._bytes_received += len(data)
         self._messages_received += len(messages)

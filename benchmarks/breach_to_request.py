@@ -115,6 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
+    if rounds < 2:
+        parser.error("--rounds: two at least, one has no spread")
     times = trio.run(measure, rounds)
     bare = statistics.median(times["bare REST round trip"])
     print(f"{rounds} rounds, loopback, journal on")

@@ -47,7 +47,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from flatguard.gateway.everyday import read_arguments
+from flatguard.gateway.everyday import read_call
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import EventSetAside, Hub
 from flatguard.signalr import Connection, HandshakeRequest, Invocation, Role
@@ -274,7 +274,7 @@ def ours(transport: Transport) -> Variant:
 
 async def take(url: str, transport: Transport, hub: Hub, note: Callable[[int], bool]) -> None:
     """Take messages to events until ``note``, which is told of each read's events, has had enough."""
-    core = Connection(Role.CLIENT, read_arguments=read_arguments)
+    core = Connection(Role.CLIENT, read_call=read_call)
     at = datetime.now(UTC)
     async with open_socket(url, dial=dialler(url), transport=transport) as opened:
         await opened.send(core.send(HandshakeRequest()))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
-from attrs import astuple, frozen
+from attrs import frozen
 
 from flatguard.signalr import (
     VOID,
@@ -114,6 +114,10 @@ def check(role: Role, state: State, data: bytes, cuts: Iterable[int], room: int 
     return whole
 
 
+def _contents(message: Message) -> tuple[object, ...]:
+    return tuple(getattr(message, name) for name in type(message).__match_args__)
+
+
 def _as_written(value: object) -> str:
     """Tell a value apart from all others, but not 1.5e1 from 15, which is how it is written."""
     match value:
@@ -202,7 +206,7 @@ def check_that_the_other_end_could_have_said_it(role: Role, message: Message) ->
     try:
         [again] = listener.receive(text)
         assert type(again) is type(message)
-        assert _as_written(astuple(again, recurse=False)) == _as_written(astuple(message, recurse=False))
+        assert _as_written(_contents(again)) == _as_written(_contents(message))
     except RemoteProtocolError:
         # A number may be written with a digit or two more than it was read with, and so pass the limit of digits.
         assert len(text) > 1_000

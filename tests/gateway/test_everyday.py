@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatguard.gateway.everyday import read_arguments
+from flatguard.gateway.everyday import read_call
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, EventSetAside, Hub, OrderChanged, PositionChanged, QuoteMoved, TradeMade
 from flatguard.signalr import Connection, HandshakeRequest, Invocation, RemoteProtocolError, Role
-from flatguard.signalr.framing import ReadArguments, write_json
+from flatguard.signalr.framing import ReadCall, write_json
 
 AT = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
 
@@ -80,9 +80,9 @@ def record(target: str, arguments: object) -> str:
     return write_json({"type": 1, "target": target, "arguments": arguments}) + "\x1e"
 
 
-def events(text: str, reader: ReadArguments | None) -> tuple[str, ...] | str:
+def events(text: str, reader: ReadCall | None) -> tuple[str, ...] | str:
     """Return what is made of a record, spelt out to the last digit; a broken protocol by its name."""
-    connection = Connection(Role.CLIENT, read_arguments=reader)
+    connection = Connection(Role.CLIENT, read_call=reader)
     connection.send(HandshakeRequest())
     connection.receive("{}\x1e")
     try:
@@ -100,7 +100,9 @@ def events(text: str, reader: ReadArguments | None) -> tuple[str, ...] | str:
 @pytest.mark.parametrize("target", EVERYDAY)
 def test_what_comes_every_day_is_read_at_once_and_into_the_same(target: str) -> None:
     arguments, kind = EVERYDAY[target]
-    [event] = events_in(Hub.USER, target, read_arguments(target, write_json(arguments).encode()) or (), AT)
+    call = read_call(record(target, arguments).rstrip("\x1e").encode())
+    assert call is not None
+    [event] = events_in(Hub.USER, call.target, call.arguments, AT)
     assert type(event) is kind
     assert (repr(event),) == events(record(target, arguments), None)
 
@@ -143,7 +145,7 @@ def test_whatever_stands_in_a_row_both_readings_agree(
     shaped = {"told": [told], "bare": [row], "list": [[told]], "two": [told, told], "none": []}[shape]
     head = ["CON.F.US.MNQ.Z26"] if target == "GatewayQuote" else []
     text = record(target, head + shaped)
-    assert events(text, read_arguments) == events(text, None)
+    assert events(text, read_call) == events(text, None)
 
 
 @given(
@@ -158,7 +160,7 @@ def test_what_is_no_json_any_more_is_broken_in_both_readings(target: str, at: in
     whole = record(target, arguments)[:-1]
     place = at % (len(whole) + 1)
     text = whole[:place] + put + whole[place + cut :] + "\x1e"
-    plain, ours = events(text, None), events(text, read_arguments)
+    plain, ours = events(text, None), events(text, read_call)
     if plain == "broken" and ours != "broken":
         json.loads(text[:-1])  # only numbers beyond our limits, in what nobody wants, may be let through
     else:
@@ -177,7 +179,7 @@ def test_what_is_no_json_any_more_is_broken_in_both_readings(target: str, at: in
     ],
 )
 def test_what_breaks_the_protocol_breaks_it_for_every_reading(text: str) -> None:
-    assert events(text + "\x1e", read_arguments) == events(text + "\x1e", None) == "broken"
+    assert events(text + "\x1e", read_call) == events(text + "\x1e", None) == "broken"
 
 
 @pytest.mark.parametrize(
@@ -188,24 +190,26 @@ def test_what_breaks_the_protocol_breaks_it_for_every_reading(text: str) -> None
         '{"type":1,"target":"GatewayQuote","arguments":["C",{"bestBid":1}],"invocationId":"7"}',
         '{"type":1,"target":"gatewayQUOTE","arguments":["C",{"bestBid":1}]}',
         '{"type":99,"target":"GatewayQuote","arguments":["C",{"bestBid":1}]}',
+        '{"type":1,"target":"GatewayQuote","target":"GatewayOther","arguments":["C",{"bestBid":1}]}',
+        '{"type":1,"type":6,"target":"GatewayQuote","arguments":["C",{"bestBid":1}]}',
         '{"type":6}',
     ],
 )
 def test_what_is_not_everyday_is_read_as_ever(text: str) -> None:
-    def messages(reader: ReadArguments | None) -> object:
-        connection = Connection(Role.CLIENT, read_arguments=reader)
+    def messages(reader: ReadCall | None) -> object:
+        connection = Connection(Role.CLIENT, read_call=reader)
         connection.send(HandshakeRequest())
         connection.receive("{}\x1e")
         return connection.receive(text + "\x1e")
 
-    assert messages(read_arguments) == messages(None)
+    assert messages(read_call) == messages(None)
 
 
 def test_a_row_that_cannot_be_read_is_set_aside_with_its_whole_text() -> None:
     """Where the everyday reading gives up, nothing of what the broker said is lost."""
     broken = {**ORDER, "side": "x"}
     text = record("GatewayUserOrder", [{"action": 1, "data": broken}])
-    connection = Connection(Role.CLIENT, read_arguments=read_arguments)
+    connection = Connection(Role.CLIENT, read_call=read_call)
     connection.send(HandshakeRequest())
     connection.receive("{}\x1e")
     [call] = connection.receive(text)

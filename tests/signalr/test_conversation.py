@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,7 +142,7 @@ def numerically_same(ours: object, theirs: object) -> bool:
 
 
 def contents(message: Message) -> list[object]:
-    return [getattr(message, field.name) for field in attrs.fields(type(message))]
+    return [getattr(message, name) for name in type(message).__match_args__]
 
 
 @given(st.lists(either_way, max_size=5), st.sampled_from(Role), st.integers(1, 40))

@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from flatguard.clock import WallClock
-from flatguard.gateway.everyday import read_arguments
+from flatguard.gateway.everyday import read_call
 from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
@@ -109,7 +109,7 @@ class Listener:
                 token=self._next_token,
                 token_in=TokenIn.HEADER | TokenIn.QUERY,
                 negotiating=False,
-                read_arguments=read_arguments,
+                read_call=read_call,
                 dial=self.dial,
             ) as connection:
                 yield connection

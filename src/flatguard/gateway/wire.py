@@ -89,10 +89,13 @@ def _text(value: Any, _type: type) -> str:
 
 
 def moment(value: Any, _type: type = datetime) -> datetime:
-    """Read a timestamp of the broker's: up to seven fractional digits; one without a zone is UTC."""
+    """Read a timestamp of the broker's, to the nearest microsecond of its seven digits; one without a zone is UTC."""
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError(f"not a time: {value!r:.40}")
-    read = datetime.fromisoformat(value)
+    try:
+        read = msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        read = datetime.fromisoformat(value)  # which knows more spellings
     if read.tzinfo is UTC:
         return read
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
@@ -288,6 +291,10 @@ def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) 
     """Return what a hub's message says. Unknown targets say nothing; what cannot be read is set aside with its text."""
     if arguments and (read := _READ_ALREADY.get(type(arguments[-1]))) is not None:  # as nearly all are
         return (read(at, *arguments),)
+    return _events_in_anything(hub, target, arguments, at)
+
+
+def _events_in_anything(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:
     name = target.lower()
 
     def set_aside(what: object, error: UnreadableAnswer) -> Event:

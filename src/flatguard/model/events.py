@@ -9,10 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from attrs import define, frozen, setters
+from attrs import frozen
 
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.trading import Account, Contract, Order, Position, Trade
+from flatguard.model.value import value
 
 
 class Hub(StrEnum):
@@ -30,7 +31,7 @@ class AccountChanged:
     account: Account
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class OrderChanged:
     """The broker told us of an order."""
 
@@ -38,7 +39,7 @@ class OrderChanged:
     order: Order
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class PositionChanged:
     """The broker told us of a position; ``size`` 0 means that it is flat."""
 
@@ -46,7 +47,7 @@ class PositionChanged:
     position: Position
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class TradeMade:
     """The broker told us of a fill, perhaps again."""
 
@@ -54,7 +55,7 @@ class TradeMade:
     trade: Trade
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class QuoteMoved:
     """Parts of a quote that changed; a part that is None was not mentioned and stays as it was."""
 

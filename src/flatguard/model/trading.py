@@ -12,9 +12,10 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Self
 
-from attrs import define, frozen, setters
+from attrs import frozen
 
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
+from flatguard.model.value import value
 
 
 class _OpenEnum(IntEnum):
@@ -121,7 +122,7 @@ def ticker_of(name: str) -> str:
     return stem[:-1].upper() if len(stem) > 1 and stem != name and stem[-1].upper() in "FGHJKMNQUVXZ" else ""
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class Position:
     """The net position in one contract. ``size`` is signed: long above zero, short below, zero flat.
 
@@ -135,7 +136,7 @@ class Position:
     opened_at: datetime
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class Order:
     """An order of any status. ``size`` is always positive; ``side`` gives the direction."""
 
@@ -167,7 +168,7 @@ class Order:
         return max(0, self.size - self.fill_volume)
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)  # frozen too, and made in a third of the time
+@value
 class Trade:
     """One fill. ``profit_and_loss`` is gross and None on an opening half-turn; a closing fill may be exactly zero.
 

@@ -165,10 +165,11 @@ class Connection:
         role: Role,
         *,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-        read_arguments: framing.ReadArguments | None = None,
+        read_call: framing.ReadCall | None = None,
     ) -> None:
         self.role = role
-        self._read_as_client = framing.reader_for_client(read_arguments)
+        self._read_as_client = framing.reader_for_client(read_call)
+        self._max_message_bytes = max_message_bytes
         self._records = framing.Records(max_message_bytes)
         self._fault = ""
         self._enter(State.NEW)
@@ -219,7 +220,9 @@ class Connection:
                 if then is not self._state:
                     self._enter(then)
                     if self._drops():
-                        break
+                        return messages
+            if self._records.too_long:
+                raise RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
         except RemoteProtocolError as error:
             self._fail(str(error))
             if not messages:

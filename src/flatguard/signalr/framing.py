@@ -69,28 +69,31 @@ Fields = dict[str, object]
 
 
 class Records:
-    """Collects bytes and cuts them at the separator. ``rest`` is the piece that still lacks one."""
+    """Collects bytes and cuts them at the separator. ``rest`` is the piece that still lacks one.
+
+    ``too_long`` says that the record behind those that were returned last is longer than allowed; it ends here.
+    """
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
         self.rest = bytearray()
+        self.too_long = False
 
-    def cut(self, data: bytes) -> Iterator[bytes]:
-        """Yield each record that ``data`` completes, without its separator."""
+    def cut(self, data: bytes) -> list[bytes]:
+        """Return each record that ``data`` completes, without its separator."""
+        most = self._max_message_bytes
+        all_short = len(self.rest) + len(data) <= most
         *records, piece = data.split(b"\x1e")
         if records and self.rest:
             records[0] = bytes(self.rest) + records[0]
             self.rest.clear()
-        for record in records:
-            if len(record) > self._max_message_bytes:
-                raise self._too_long()
-            yield record
         self.rest += piece
-        if len(self.rest) > self._max_message_bytes:
-            raise self._too_long()
-
-    def _too_long(self) -> RemoteProtocolError:
-        return RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
+        if not all_short:
+            for index, record in enumerate((*records, self.rest)):
+                if len(record) > most:
+                    self.too_long = True
+                    return records[:index]
+        return records
 
 
 # --- JSON ---
@@ -238,42 +241,25 @@ def read_as_client(record: bytes) -> HubMessage | None:
     return _read(record, _FROM_SERVER)
 
 
-ReadArguments = Callable[[str, bytes], tuple[object, ...] | None]
-"""Reads the arguments of a call to a target from their JSON text; None to have them read as plain values."""
+ReadCall = Callable[[bytes], Invocation | None]
+"""Reads a server's call from its record, where it knows it; None to have the record read as ever."""
 
 
-class _Call(msgspec.Struct, gc=False):
-    """A server's call with its arguments unread."""
+def reader_for_client(read_call: ReadCall | None) -> Callable[[bytes], HubMessage | None]:
+    """Return ``read_as_client``, before which ``read_call`` may try.
 
-    type: int
-    target: str
-    arguments: msgspec.Raw
-    invocationId: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815  the protocol's spelling
-
-
-_read_call = msgspec.json.Decoder(_Call).decode
-
-
-def reader_for_client(read_arguments: ReadArguments | None) -> Callable[[bytes], HubMessage | None]:
-    """Return ``read_as_client``, which has the arguments that ``read_arguments`` knows read by it, once.
-
-    Only a short call in ASCII is read that way. In what is not wanted of its arguments, numbers and depth may then be
-    beyond our limits; nobody sees them.
+    Only a short record in ASCII is read that way. In what is not wanted of it, numbers and depth may then be beyond our
+    limits; nobody sees them.
     """
-    if read_arguments is None:
+    if read_call is None:
         return read_as_client
-    ours = read_arguments
+    ours = read_call
 
     def read(record: bytes) -> HubMessage | None:
-        if len(record) <= SHORT and record.isascii():  # in what it skips, the decoder does not look for bad UTF-8
-            try:
-                call = _read_call(record)
-                if call.type == 1 and call.target and call.invocationId is msgspec.UNSET:
-                    arguments = ours(call.target, bytes(call.arguments))
-                    if arguments is not None:
-                        return Invocation(call.target, arguments)
-            except (msgspec.DecodeError, RecursionError):
-                pass  # whatever is wrong with it, it will be found below
+        if len(record) <= SHORT and record.isascii():  # in what it skips, a decoder may not look for bad UTF-8
+            call = ours(record)
+            if call is not None:
+                return call
         return read_as_client(record)
 
     return read

@@ -42,7 +42,7 @@ from flatguard.signalr import (
     StreamInvocation,
     StreamItem,
 )
-from flatguard.signalr.framing import ReadArguments
+from flatguard.signalr.framing import ReadCall
 from flatguard.signalr_client.address import Address, TokenIn
 from flatguard.signalr_client.answers import Answers
 from flatguard.signalr_client.errors import HubCallFailed, HubCallUnresolved, HubLost, HubRefused, HubUnreachable
@@ -128,14 +128,14 @@ class Hub:
         timings: Timings,
         answers: Mapping[str, Handler],
         connection_id: str | None,
-        read_arguments: ReadArguments | None,
+        read_call: ReadCall | None,
     ) -> None:
         self.connection_id = connection_id
         """The server's name for this connection; None without negotiation."""
 
         self._socket = socket
         self._timings = timings
-        self._core = Connection(Role.CLIENT, read_arguments=read_arguments)
+        self._core = Connection(Role.CLIENT, read_call=read_call)
         self._writing = trio.Lock()
         self._spoke_at = self._heard_at = trio.current_time()
         self._ids = count(1)
@@ -461,7 +461,7 @@ async def open_hub(
     token_in: TokenIn = TokenIn.HEADER,
     negotiating: bool = True,
     answers: Mapping[str, Handler] | None = None,
-    read_arguments: ReadArguments | None = None,
+    read_call: ReadCall | None = None,
     timings: Timings = STANDARD,
     dial: Dial | None = None,
 ) -> AsyncIterator[Hub]:
@@ -475,8 +475,8 @@ async def open_hub(
     ``answers`` are run for calls of the server that want a result: begun in order, side by side, with the call's
     arguments. What they return is the result, what they raise its error.
 
-    ``read_arguments`` may read the arguments of calls that it knows from their JSON text, into whatever it likes; the
-    others are plain values.
+    ``read_call`` may read the calls that it knows from their JSON text, with arguments as it likes; the arguments of
+    the others are plain values.
 
     The block is not told of a loss other than by ``receive`` and the calls.
     """
@@ -489,7 +489,7 @@ async def open_hub(
                 socket = await stack.enter_async_context(
                     open_socket(place.address.socket_url(), headers=place.address.headers(), dial=dial)
                 )
-                hub = Hub(socket, timings, answers or {}, place.connection_id, read_arguments)
+                hub = Hub(socket, timings, answers or {}, place.connection_id, read_call)
                 early = await hub._greet()
             except SocketRefused as error:
                 raise HubRefused(str(error), status=error.status) from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cattrs
 import msgspec
@@ -278,19 +278,23 @@ def _price(body: Mapping[str, Any], name: str) -> Decimal | None:
         raise UnreadableAnswer(f"{name} of a quote is {error}") from None
 
 
-_READ_ALREADY: Mapping[type, Callable[..., Event]] = {
+_ROWS_READ_ALREADY: Mapping[type, Callable[[datetime, Any], Event]] = {
     Order: OrderChanged,
     Position: PositionChanged,
     Trade: TradeMade,
-    Prices: lambda at, contract_id, told: QuoteMoved(at, contract_id, told.last_price, told.best_bid, told.best_ask),
 }
-"""What to make of arguments that were read on the way in."""
+"""What to make of rows that were read on the way in."""
 
 
 def events_in(hub: Hub, target: str, arguments: Sequence[object], at: datetime) -> tuple[Event, ...]:
     """Return what a hub's message says. Unknown targets say nothing; what cannot be read is set aside with its text."""
-    if arguments and (read := _READ_ALREADY.get(type(arguments[-1]))) is not None:  # as nearly all are
-        return (read(at, *arguments),)
+    if arguments:  # most have been read on the way in
+        last = arguments[-1]
+        if type(last) is Prices:
+            return (QuoteMoved(at, cast(ContractId, arguments[0]), last.last_price, last.best_bid, last.best_ask),)
+        happened = _ROWS_READ_ALREADY.get(type(last))
+        if happened is not None:
+            return (happened(at, last),)
     return _events_in_anything(hub, target, arguments, at)
 
 

@@ -209,18 +209,20 @@ class Connection:
         octets = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
         messages: list[Message] = []
         try:
+            state, read, theirs = self._state, self._read, self._theirs
             for record in self._records.cut(octets):
-                message = self._read(record)
+                message = read(record)
                 if message is None:
                     continue
-                then = self._theirs.get(type(message))
+                then = theirs.get(type(message))
                 if then is None:
-                    raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {self._state}")
+                    raise RemoteProtocolError(f"{type(message).__name__} came while the connection was {state}")
                 messages.append(message)
-                if then is not self._state:
+                if then is not state:
                     self._enter(then)
                     if self._drops():
                         return messages
+                    state, read, theirs = self._state, self._read, self._theirs
             if self._records.too_long:
                 raise RemoteProtocolError(f"a message is longer than {self._max_message_bytes} bytes")
         except RemoteProtocolError as error:

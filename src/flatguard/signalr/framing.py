@@ -257,9 +257,7 @@ def reader_for_client(read_call: ReadCall | None) -> Callable[[bytes], HubMessag
 
     def read(record: bytes) -> HubMessage | None:
         if len(record) <= SHORT and record.isascii():  # in what it skips, a decoder may not look for bad UTF-8
-            call = ours(record)
-            if call is not None:
-                return call
+            return ours(record) or read_as_client(record)
         return read_as_client(record)
 
     return read

@@ -6,16 +6,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 from attrs import define, evolve, field
 
-from flatguard.daemon.picture import HUB_LAG_S, READ_EVERY_BLIND_S, READ_EVERY_S, Pictures, seconds_a_round
+from flatguard.daemon.picture import (
+    ACCUSE_AGAIN_S,
+    BLIND_EVERY_S,
+    EXPOSURE_EVERY_S,
+    HUB_LAG_S,
+    Pictures,
+    seconds_a_round,
+)
 from flatguard.enforcement.board import Board
 from flatguard.errors import GatewayUnreachable
 from flatguard.ledger.apply import apply
+from flatguard.ledger.reconcile import unsettled_since
 from flatguard.model.account import AccountState, Link
 from flatguard.model.events import (
     ContractLearned,
@@ -24,13 +33,24 @@ from flatguard.model.events import (
     ExposureRead,
     Hub,
     LinkDown,
+    PictureCorrected,
     PositionChanged,
     ReadingFailed,
     RecordRead,
+    TradeMade,
 )
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.lockouts import Lockout
-from flatguard.model.trading import Account, Contract, Position
+from flatguard.model.trading import (
+    Account,
+    Contract,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    Trade,
+)
 from tests.fakes.clock import TrioClock
 from tests.fakes.entries import ACCOUNT, MNQ
 
@@ -44,8 +64,10 @@ class Broker:
     clock: TrioClock
     requests: list[float] = field(factory=list)
     began: list[float] = field(factory=list)
+    recorded: list[float] = field(factory=list)
     asked_since: list[datetime] = field(factory=list)
     positions: tuple[Position, ...] = ()
+    orders: tuple[Order, ...] = ()
     contracts: frozenset[ContractId] = frozenset({MNQ})
     failing: bool = False
     behind: timedelta = timedelta(0)
@@ -60,7 +82,7 @@ class Broker:
 
     async def read_record(self, account_id: AccountId, since: datetime) -> RecordRead:
         await trio.lowlevel.checkpoint()
-        self.began.append(trio.current_time())
+        self.recorded.append(trio.current_time())
         self.asked_since.append(since)
         self._request(2)
         row = Account(account_id, "50K", Decimal(50_000), can_trade=True)
@@ -69,9 +91,10 @@ class Broker:
 
     async def read_exposure(self, account_id: AccountId) -> ExposureRead:
         await trio.lowlevel.checkpoint()
+        self.began.append(trio.current_time())
         self._request(2)
         now = self.clock.now()
-        return ExposureRead(now, account_id, now, self._broker_at(), self.positions, ())
+        return ExposureRead(now, account_id, now, self._broker_at(), self.positions, self.orders)
 
     async def contract(self, contract_id: ContractId) -> Contract:
         await trio.lowlevel.checkpoint()
@@ -142,21 +165,25 @@ def held(size: int, at: datetime = MORNING) -> Position:
 # pace
 
 
-async def test_while_all_looks_well_it_is_read_every_five_seconds(autojump_clock: object) -> None:
+async def test_while_all_looks_well_what_is_open_is_read_every_five_seconds_and_the_record_every_thirty(
+    autojump_clock: object,
+) -> None:
     async with open_room() as room:
         await trio.sleep(60.5)
-        assert room.read_at() == [READ_EVERY_S * n for n in range(13)]
+        assert room.read_at() == [EXPOSURE_EVERY_S * n for n in range(13)]
+        assert [round(moment) for moment in room.broker.recorded] == [0, 30, 60]
 
 
-async def test_while_the_user_hub_is_down_it_is_read_twice_as_often_and_from_that_moment_on(
+async def test_while_the_user_hub_is_down_all_is_read_every_two_seconds_and_from_that_moment_on(
     autojump_clock: object,
 ) -> None:
     async with open_room() as room:
         await trio.sleep(11)
         await room.send((LinkDown(room.clock.now(), Hub.USER, "cut"),))
         await trio.sleep(10)
-        assert room.read_at() == [0, 5, 10, 12.5, 15, 17.5, 20]
-        assert READ_EVERY_BLIND_S == 2.5
+        assert room.read_at() == [0, 5, 10, 12, 14, 16, 18, 20]
+        assert [round(moment) for moment in room.broker.recorded] == [0, 12, 14, 16, 18, 20]
+        assert BLIND_EVERY_S == 2
 
 
 @pytest.mark.parametrize("accounts", [2, 5, 20])
@@ -165,10 +192,10 @@ async def test_many_accounts_share_the_allowance_and_each_is_read_in_its_turn(
     autojump_clock: object, accounts: int, hub_up: bool
 ) -> None:
     async with open_room(accounts, hub_up=hub_up) as room:
-        await trio.sleep(seconds_a_round(accounts) + 5)
+        await trio.sleep(seconds_a_round(accounts, blind=not hub_up) + 5)
         first = len(room.broker.requests)
         await trio.sleep(600)
-        assert (len(room.broker.requests) - first) / 10 <= 101
+        assert (len(room.broker.requests) - first) / 10 <= 121
         by_account = [event for event in room.sent if isinstance(event, ExposureRead)]
         for account_id in room.board.states:
             assert len([event for event in by_account if event.account_id == account_id]) >= 10
@@ -189,9 +216,9 @@ async def test_what_cannot_be_cleared_up_does_not_use_up_the_allowance(autojump_
                 await room.send((EventSetAside(room.clock.now(), Hub.USER, "?", "unknown"),))
             await trio.sleep(1)
         for start in range(0, 540, 30):
-            assert len([moment for moment in room.broker.requests if start <= moment < start + 60]) <= 130
+            assert len([moment for moment in room.broker.requests if start <= moment < start + 60]) <= 150
         gaps = [later - sooner for sooner, later in zip(room.broker.began, room.broker.began[1:], strict=False)]
-        assert max(gaps) <= READ_EVERY_BLIND_S + 0.1
+        assert max(gaps) <= BLIND_EVERY_S + 0.1
 
 
 # at once
@@ -313,7 +340,7 @@ async def test_a_position_that_is_gone_without_a_word_shows_it_too(autojump_cloc
         await room.send((ContractLearned(room.clock.now(), await room.broker.contract(MNQ)),))
         await room.send((PositionChanged(room.clock.now(), held(2)),))
         await trio.sleep(20)
-        assert room.frozen_at == [5 + HUB_LAG_S]
+        assert room.frozen_at == [3 + HUB_LAG_S]  # no fill came with it
 
 
 async def test_the_first_reading_and_readings_without_a_hub_accuse_nobody(autojump_clock: object) -> None:
@@ -337,7 +364,7 @@ async def test_fills_are_asked_for_from_the_day_on_and_then_from_a_little_before
         await trio.sleep(601)
         day = datetime(2026, 3, 17, 22, 0, tzinfo=UTC)
         assert room.broker.asked_since[0] == day
-        assert room.broker.asked_since[-1] == MORNING + timedelta(seconds=595) - timedelta(minutes=5)
+        assert room.broker.asked_since[-1] == MORNING + timedelta(seconds=570) - timedelta(minutes=5)
 
 
 async def test_after_the_reset_fills_are_asked_for_from_the_new_day_on(autojump_clock: object) -> None:
@@ -345,3 +372,88 @@ async def test_after_the_reset_fills_are_asked_for_from_the_new_day_on(autojump_
         room.clock.ahead = timedelta(hours=7, minutes=29)
         await trio.sleep(120)
         assert room.broker.asked_since[-1] == datetime(2026, 3, 18, 22, 0, tzinfo=UTC)
+
+
+# what does not add up
+
+
+def filled(number: int, side: Side, size: int, at: datetime) -> TradeMade:
+    made = Trade(
+        TradeId(number), ACCOUNT, MNQ, at, Decimal(25_000), None, Decimal(0), None, side, size, False, OrderId(number)
+    )
+    return TradeMade(at, made)
+
+
+async def up_with_three(room: Room) -> None:
+    await trio.sleep(1)
+    room.broker.positions = (held(3),)
+    now = room.clock.now()
+    await room.send((PositionChanged(now, held(3)), filled(1, Side.BUY, 3, now)))
+    await trio.sleep(10)
+    assert room.frozen_at == []
+    room.broker.began.clear()
+    room.broker.recorded.clear()
+
+
+@pytest.mark.parametrize("lost", ["position", "fill"])
+async def test_a_fill_that_does_not_fit_the_position_is_read_away_at_once(autojump_clock: object, lost: str) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        room.broker.positions = (held(5),)
+        now, event = room.clock.now(), filled(2, Side.BUY, 2, room.clock.now())
+        await room.send((PositionChanged(now, held(5)) if lost == "fill" else event,))
+        await trio.sleep(HUB_LAG_S + 0.5)
+        assert room.broker.recorded or lost == "position"
+        assert room.state.size_of(MNQ) == 5
+        assert unsettled_since(room.state) is None
+
+
+async def test_fills_that_fit_are_no_reason_to_read(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        room.broker.positions = ()
+        now = room.clock.now()
+        await room.send((filled(2, Side.SELL, 3, now), PositionChanged(now, held(0))))
+        await trio.sleep(12)
+        assert [later - sooner for sooner, later in pairwise(room.read_at())] == [5, 5]
+
+
+async def test_what_the_hub_did_not_tell_is_named(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        room.broker.positions = (held(4),)
+        await trio.sleep(10)
+        [corrected] = [event for event in room.sent if isinstance(event, PictureCorrected)]
+        assert corrected.what == ("position MNQZ6: +3 is +4",)
+
+
+async def test_what_changed_while_the_hub_was_down_is_named_with_the_reading(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        room.broker.positions = (held(4),)
+        await room.send((LinkDown(room.clock.now(), Hub.USER, "cut"),))
+        await trio.sleep(2.5)
+        [corrected] = [event for event in room.sent if isinstance(event, PictureCorrected)]
+        assert corrected.what == ("position MNQZ6: +3 is +4",)
+        assert room.frozen_at == []
+
+
+async def test_an_order_that_the_hub_does_not_tell_shows_that_it_is_frozen(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await trio.sleep(1)
+        room.broker.orders = (Order(OrderId(7), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.LIMIT, Side.BUY, 2, MORNING),)
+        await trio.sleep(9)
+        assert room.frozen_at == [5 + HUB_LAG_S]
+        [corrected] = [event for event in room.sent if isinstance(event, PictureCorrected)]
+        assert corrected.what == ("order 7 (buy 2 MNQZ6) is working",)
+
+
+async def test_a_list_that_stays_old_does_not_cut_the_hub_again_and_again(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        for _ in range(60):
+            now = room.clock.now()
+            await room.send((PositionChanged(now, held(6)), PositionChanged(now, held(3))))
+            room.broker.positions = (held(6),)
+            await trio.sleep(1.9)
+        assert all(later - sooner >= ACCUSE_AGAIN_S for sooner, later in pairwise(room.frozen_at))

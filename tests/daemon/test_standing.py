@@ -125,7 +125,7 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Any]], str, str]] = {
         "could not be read since 17:00:00 UTC: no answer",
     ),
     "an old record beside a fresh exposure": (
-        lambda: standing(after(reading(at(20))[1]), at(20)),
+        lambda: standing(after(failed_to_read, reading(at(70))[1]), at(70)),
         "BLIND",
         "could not be read since 17:00:00 UTC: no answer",
     ),

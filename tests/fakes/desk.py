@@ -98,6 +98,7 @@ def trade(
     commissions: str | int | None = 0,
     contract_id: ContractId = MNQ,
     size: int = 1,
+    side: Side = Side.SELL,
     voided: bool = False,
 ) -> Trade:
     return Trade(
@@ -109,7 +110,7 @@ def trade(
         profit_and_loss=money(profit),
         fees=Decimal(fees),
         commissions=money(commissions),
-        side=Side.SELL,
+        side=side,
         size=size,
         voided=voided,
         order_id=OrderId(number),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
 from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, Link, Terms
+from flatguard.model.account import AccountState, Blindness, Link, Terms
 from flatguard.model.events import (
     AccountChanged,
     ClockReached,
@@ -31,7 +31,7 @@ from flatguard.model.events import (
     TradeMade,
 )
 from flatguard.model.ids import ContractId
-from flatguard.model.trading import Contract, OrderStatus, Quote, Trade
+from flatguard.model.trading import Contract, OrderStatus, Quote, Side, Trade
 from tests.fakes.desk import (
     ACCOUNT,
     EP,
@@ -478,3 +478,98 @@ def test_how_far_our_clock_is_ahead_is_known_once_it_is_more_than_a_slow_answer(
     assert read_at("2025-01-15 10:00:50", "2025-01-15 10:00:00").clock_ahead == timedelta(0)
     assert read_at("2025-01-15 10:02", "2025-01-15 10:00").clock_ahead == timedelta(minutes=2)
     assert read_at("2025-01-15 10:00", "2025-01-15 10:02").clock_ahead == -timedelta(minutes=2)
+
+
+# readings that may be old or short
+
+
+def held(*events: Event) -> AccountState:
+    """An account that is up, read once, and holds three MNQ and an order of which the hub has told."""
+    at = NOON - 60 * SECOND
+    return after(
+        LinkUp(at, Hub.USER),
+        record(at),
+        exposure(at),
+        PositionChanged(at, position(MNQ, 3)),
+        *told(trade(1, at, size=3, side=Side.BUY), at=at),
+        OrderChanged(at, order(7, MNQ)),
+        *events,
+    )
+
+
+def test_a_position_that_a_reading_lacks_is_gone_only_when_a_second_one_lacks_it_too() -> None:
+    once = held(exposure(NOON, orders=[order(7, MNQ)]))
+    assert once.size_of(MNQ) == 3
+    assert once.contradicted == {MNQ: 0}
+    assert after(exposure(NOON + SECOND, orders=[order(7, MNQ)]), state=once).positions == {}
+
+
+def test_a_position_that_fills_say_is_gone_is_believed_gone_at_once() -> None:
+    closing = trade(2, NOON, 10, size=3)
+    state = held(record(NOON + SECOND, [closing]), exposure(NOON + SECOND, orders=[order(7, MNQ)]))
+    assert state.positions == {}
+    assert state.contradicted == {}
+
+
+def test_a_position_that_is_larger_than_known_is_believed_at_once() -> None:
+    assert held(exposure(NOON, [position(MNQ, 5)], orders=[order(7, MNQ)])).size_of(MNQ) == 5
+    assert held(exposure(NOON, [position(MNQ, -1)], orders=[order(7, MNQ)])).size_of(MNQ) == -1
+
+
+def test_readings_that_disagree_leave_what_is_known() -> None:
+    state = held(
+        exposure(NOON, orders=[order(7, MNQ)]), exposure(NOON + SECOND, [position(MNQ, 1)], orders=[order(7, MNQ)])
+    )
+    assert state.size_of(MNQ) == 3
+
+
+def test_an_order_that_a_reading_lacks_is_gone_only_when_a_second_one_lacks_it_too() -> None:
+    once = held(exposure(NOON, [position(MNQ, 3)]))
+    assert [o.id for o in once.working_orders] == [7]
+    again = after(exposure(NOON + SECOND, [position(MNQ, 3)]), state=once)
+    assert again.working_orders == ()
+    back = after(exposure(NOON + SECOND, [position(MNQ, 3)], orders=[order(7, MNQ)]), state=once)
+    assert back.missing == ()
+
+
+def test_the_first_reading_is_believed_whole() -> None:
+    """After a restart what was known may be hours old."""
+    state = after(PositionChanged(NOON, position(MNQ, 3)), exposure(NOON + 5 * SECOND))
+    assert state.positions == {}
+
+
+# fills and positions
+
+
+def test_fills_and_positions_are_counted_beside_each_other() -> None:
+    assert held().by_fills == {MNQ: 3}
+    more = held(*told(trade(2, NOON, size=2, side=Side.BUY)))
+    assert more.by_fills == {MNQ: 5}
+    assert more.size_of(MNQ) == 3
+    assert after(*told(trade(2, NOON, size=2, side=Side.BUY)), state=more).by_fills == {MNQ: 5}
+    read = after(exposure(NOON + 5 * SECOND, [position(MNQ, 5)], orders=[order(7, MNQ)]), state=more)
+    assert read.by_fills == {MNQ: 5}
+
+
+def test_a_reading_settles_what_did_not_add_up() -> None:
+    wrong = held(*told(trade(2, NOON, size=2, side=Side.BUY)))
+    read = after(exposure(NOON + 5 * SECOND, [position(MNQ, 3)], orders=[order(7, MNQ)]), state=wrong)
+    assert read.by_fills == {MNQ: 3}
+
+
+# blindness
+
+
+def test_who_neither_hears_nor_reads_is_blind_since_the_later_of_the_two_ended() -> None:
+    state = held(exposure(NOON, [position(MNQ, 3)], orders=[order(7, MNQ)]))
+    unheard = after(LinkDown(NOON + 3 * SECOND, Hub.USER, "cut"), state=state)
+    assert unheard.blind_since is None
+    blind = after(ReadingFailed(NOON + 9 * SECOND, ACCOUNT, "no answer"), state=unheard)
+    assert blind.blind_since == NOON + 3 * SECOND
+    unread = after(ReadingFailed(NOON + 2 * SECOND, ACCOUNT, "no answer"), state=state)
+    assert unread.blind_since is None
+    assert after(LinkDown(NOON + 3 * SECOND, Hub.USER, "cut"), state=unread).blind_since == NOON + 3 * SECOND
+    for sight in (LinkUp(NOON + 20 * SECOND, Hub.USER), exposure(NOON + 20 * SECOND)):
+        seeing = after(sight, state=blind)
+        assert seeing.blind_since is None
+        assert seeing.was_blind == Blindness(NOON + 3 * SECOND, NOON + 20 * SECOND)

@@ -12,7 +12,7 @@ from attrs import define, field
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach
 from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, StepTaken
-from flatguard.model.events import ClosesRefused, LinkDown, LinkUp
+from flatguard.model.events import ClosesRefused, LinkDown, LinkUp, PictureCorrected
 from flatguard.model.ids import AccountId, ContractId
 
 ACTIONS = {"close": "closing", "partial_close": "closing", "cancel": "cancelling"}
@@ -35,6 +35,8 @@ class Narrator:
                 account_id
             ):
                 return [f"{self._clock(at)} {hub} hub lost: {reason}"]
+            case Judged(event=PictureCorrected(at=at, account_id=account_id, what=what)):
+                return [f"{self._clock(at)} account {account_id}, not told by the hub: {'; '.join(what)}"]
             case Judged(event=ClosesRefused(at=at, account_id=account_id, reason=reason)) if reason is not None:
                 return [f"{self._clock(at)} ALERT-ONLY account {account_id}: the broker refuses our closes: {reason}"]
             case Judged(found=found):

@@ -1,9 +1,10 @@
 """Keep the picture of every account true: read it by REST at start, after every connection, and on a timer.
 
-The hubs tell changes, not states, and never repeat what a broken connection missed. So the picture is read while all
-looks well too; faster while the user hub is down, at once when something arrived that could not be understood, and at
-the end of a lockout, which needs the broker's clock. The pace scales with the number of accounts, since all of a login
-share one allowance.
+The hubs tell changes, not states, and never repeat what a broken connection missed. So what is open is read every few
+seconds while all looks well too, and the record (fills and the account's row) every half minute; both are read faster
+while the user hub is down, and at once when something does not add up, could not be understood, or at the end of a
+lockout, which needs the broker's clock. The pace scales with the number of accounts, since all of a login share one
+allowance. What a reading shows and the hub did not tell is named, and is a reason to connect anew.
 """
 
 from __future__ import annotations
@@ -11,35 +12,61 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from math import inf
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from flatguard.clock import WallClock
 from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
 from flatguard.gateway.rest import Gateway
-from flatguard.ledger.reconcile import merge_positions
+from flatguard.ledger.reconcile import Difference, differences, unsettled_since
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
-from flatguard.model.events import ContractLearned, Event, ExposureRead, Hub, ReadingFailed, RecordRead
+from flatguard.model.events import (
+    ContractLearned,
+    Event,
+    ExposureRead,
+    Hub,
+    PictureCorrected,
+    ReadingFailed,
+    RecordRead,
+)
 from flatguard.model.ids import AccountId, ContractId
 
-READ_EVERY_S = 5.0
-READ_EVERY_BLIND_S = 2.5
+EXPOSURE_EVERY_S = 5.0  # positions and working orders: two requests
+RECORD_EVERY_S = 30.0  # fills and the account's row: two more
+QUIET_RECORD_EVERY_S = 120.0  # where nothing moved, and many accounts want the allowance
+BLIND_EVERY_S = 2.0  # both, while the user hub is down
 READ_SOON_S = (1.0, 1.0, 2.0, 4.0)  # after the last reading, where something is to be cleared up
-REQUESTS_A_READING = 4
-REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accounts together
+REQUESTS_A_MINUTE = 120.0  # what readings may take of the allowance, all accounts together
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
 JUST_READ = timedelta(seconds=2)
 CLOCKS_AGREE = timedelta(seconds=1)  # the broker's answers tell whole seconds
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
+HUB_LAG = timedelta(seconds=HUB_LAG_S)
+ASK_AGAIN_S = 5.0  # for a contract that the gateway could not describe
+ACCUSE_AGAIN_S = 30.0  # lists can be old: a hub is not cut for every one of them
 
 
-def seconds_a_round(accounts: int) -> float:
-    """Return how long it takes to read all accounts of a login once, at the pace that the allowance permits."""
-    return accounts * REQUESTS_A_READING * 60.0 / REQUESTS_A_MINUTE
+def seconds_a_round(accounts: int, *, blind: bool = False) -> float:
+    """Return how often each account of a login can be read, at the pace that the allowance permits, in seconds."""
+    requests = 4.0 if blind else 2.0 + 2.0 * EXPOSURE_EVERY_S / RECORD_EVERY_S
+    return accounts * requests * 60.0 / REQUESTS_A_MINUTE
+
+
+def crowded(accounts: int) -> bool:
+    """Whether the accounts of a login are so many that they have to share."""
+    return seconds_a_round(accounts) > EXPOSURE_EVERY_S
+
+
+def old_after(accounts: int) -> tuple[timedelta, timedelta]:
+    """Return from which age on a reading of what is open, and one of the record, says that there is no picture."""
+    exposure_s = 3 * max(EXPOSURE_EVERY_S, seconds_a_round(accounts))
+    record_s = (QUIET_RECORD_EVERY_S if crowded(accounts) else RECORD_EVERY_S) + 2 * exposure_s
+    return timedelta(seconds=exposure_s), timedelta(seconds=record_s)
 
 
 Send = Callable[[tuple[Event, ...]], Awaitable[None]]
@@ -59,37 +86,45 @@ class Pictures:
     clock: WallClock
     on_frozen: Callable[[], None]
     on_answer: Callable[[], None]
+    accused_at: float = -inf
+    ask_again_at: dict[ContractId, float] = field(factory=dict)
 
     async def keep(self, account_id: AccountId, send: Send) -> None:
         """Read one account whenever it is due, for ever. Failures are events; the next reading comes all the same."""
         in_vain = 0
         while True:
             began = trio.current_time()
-            unread = self.board.states[account_id].read_failed is not None
-            events = await self.read(account_id)
-            hidden = self._not_told_by_hub(account_id, events)
-            await send(events)
+            state = self.board.states[account_id]
+            unread = state.read_failed is not None
+            events = await self._read(account_id, record=in_vain > 0 or self._record_due(state))
+            untold = self._untold(account_id, events)
+            await send((*events, *self._correction(account_id, untold)))
             if unread and any(isinstance(event, ExposureRead | RecordRead) for event in events):
                 self.on_answer()
-            if hidden:
-                await trio.sleep(HUB_LAG_S)
-                seen = self.board.states[account_id].seen
-                if any(seen.get(c) is None or seen[c] < since for c, since in hidden.items()):
-                    self.on_frozen()
+            if untold and self.board.states[account_id].links[Hub.USER].up:
+                await self._question_hub(account_id, untold, send)
             in_vain = in_vain + 1 if await self._due(account_id, began, in_vain) else 0
 
     async def read(self, account_id: AccountId) -> tuple[Event, ...]:
-        """Read one account now and return what was read, contracts not known yet first. Never raises for the broker."""
+        """Read all of one account now and return what was read: contracts not known yet first, what differs last.
+
+        Never raises for the broker.
+        """
+        events = await self._read(account_id, record=True)
+        return (*events, *self._correction(account_id, self._untold(account_id, events)))
+
+    async def _read(self, account_id: AccountId, *, record: bool) -> tuple[Event, ...]:
         state = self.board.states[account_id]
         read: list[Event] = []
         wanted = set(contracts_of(state))
         failure: FlatguardError | None = None
-        try:
-            record = await self.records.read_record(account_id, self._record_since(state))
-            wanted.update(trade.contract_id for trade in record.trades)
-            read.append(record)
-        except FlatguardError as error:
-            failure = error
+        if record:
+            try:
+                told = await self.records.read_record(account_id, self._record_since(state))
+                wanted.update(trade.contract_id for trade in told.trades)
+                read.append(told)
+            except FlatguardError as error:
+                failure = error
         try:
             if not self._just_read(account_id):
                 exposure = await self.exposures.read_exposure(account_id)
@@ -102,20 +137,56 @@ class Pictures:
             read.append(ReadingFailed(self.clock.now(), account_id, str(failure)))
         return (*await self._learn(wanted - state.contracts.keys()), *read)
 
+    def _record_due(self, state: AccountState) -> bool:
+        now = self.clock.now()
+        if state.record_at is None or not state.links[Hub.USER].up or self._unclear(state, now):
+            return True
+        age, moved = now - state.record_at, state.last_event_at is not None and state.last_event_at > state.record_at
+        every_s = RECORD_EVERY_S if moved or not crowded(len(self.board.states)) else QUIET_RECORD_EVERY_S
+        return age >= timedelta(seconds=every_s) - JUST_READ or age < timedelta(0)
+
     def _just_read(self, account_id: AccountId) -> bool:
         """Whether enforcement, which reads for itself, has done so a moment ago and found nothing to doubt."""
         state = self.board.states[account_id]
-        if state.exposure_at is None or not state.links[Hub.USER].up or state.doubt is not None:
+        if state.exposure_at is None or not state.links[Hub.USER].up or self._unclear(state, self.clock.now()):
             return False
         return self.clock.now() - state.exposure_at < JUST_READ
+
+    # --- What the hub did not tell ---
+
+    def _untold(self, account_id: AccountId, events: tuple[Event, ...]) -> tuple[Difference, ...]:
+        state = self.board.states[account_id]
+        readings = [event for event in events if isinstance(event, ExposureRead | RecordRead)]
+        return tuple(found for reading in readings for found in differences(state, reading, HUB_LAG))
+
+    def _correction(self, account_id: AccountId, untold: tuple[Difference, ...]) -> tuple[Event, ...]:
+        """Return what names differences at once: no hub is there to tell them."""
+        if not untold or self.board.states[account_id].links[Hub.USER].up:
+            return ()
+        return (PictureCorrected(self.clock.now(), account_id, tuple(found.what for found in untold)),)
+
+    async def _question_hub(self, account_id: AccountId, untold: tuple[Difference, ...], send: Send) -> None:
+        """Give the hub its time to tell what a reading showed. What it does not tell is named, and it is cut."""
+        await trio.sleep(HUB_LAG_S)
+        state = self.board.states[account_id]
+        silent = [found.what for found in untold if not _told_since(state, found)]
+        if not silent or not state.links[Hub.USER].up:
+            return
+        await send((PictureCorrected(self.clock.now(), account_id, tuple(silent)),))
+        if trio.current_time() >= self.accused_at + ACCUSE_AGAIN_S:
+            self.accused_at = trio.current_time()
+            self.on_frozen()
 
     async def _learn(self, contract_ids: AbstractSet[ContractId]) -> list[Event]:
         learned: list[Event] = []
         for contract_id in sorted(contract_ids):
+            if trio.current_time() < self.ask_again_at.get(contract_id, -inf):
+                continue
             try:
                 contract = await self.records.contract(contract_id)
             except FlatguardError:
-                continue  # counted by its root meanwhile; the next reading asks again
+                self.ask_again_at[contract_id] = trio.current_time() + ASK_AGAIN_S
+                continue  # counted by its root meanwhile
             learned.append(ContractLearned(self.clock.now(), contract))
         return learned
 
@@ -125,36 +196,24 @@ class Pictures:
             return today.starts_at
         return max(today.starts_at, state.record_at - OVERLAP)
 
-    def _not_told_by_hub(self, account_id: AccountId, events: tuple[Event, ...]) -> dict[ContractId, datetime]:
-        """Return the contracts whose position a reading changes although the user hub is up, and when it was begun."""
-        state = self.board.states[account_id]
-        if not state.links[Hub.USER].up or not state.pictured:
-            return {}
-        changed: dict[ContractId, datetime] = {}
-        for event in events:
-            if isinstance(event, ExposureRead):
-                after = merge_positions(state, event).positions
-                for contract_id in state.positions.keys() | after.keys():
-                    before_size = state.positions[contract_id].size if contract_id in state.positions else 0
-                    after_size = after[contract_id].size if contract_id in after else 0
-                    if before_size != after_size:
-                        changed[contract_id] = event.began_at - timedelta(seconds=HUB_LAG_S)
-        return changed
-
     async def _due(self, account_id: AccountId, began: float, in_vain: int) -> bool:
         """Return when the account has to be read again: whether that is to clear something up.
 
         ``in_vain`` readings in a row did not. Each further one waits longer, until the usual pace: what cannot be
         cleared up must not use up the allowance, or no reading at all would come through.
         """
-        pace = seconds_a_round(len(self.board.states))
+        accounts = len(self.board.states)
         while True:
             state, now = self.board.states[account_id], self.clock.now()
-            every = READ_EVERY_S if state.links[Hub.USER].up else READ_EVERY_BLIND_S
-            wait = began + max(every, pace) - trio.current_time()
+            blind = not state.links[Hub.USER].up
+            every = BLIND_EVERY_S if blind else EXPOSURE_EVERY_S
+            wait = began + max(every, seconds_a_round(accounts, blind=blind)) - trio.current_time()
             unclear = self._unclear(state, now)
             if unclear and in_vain < len(READ_SOON_S):
                 wait = min(wait, began + READ_SOON_S[in_vain] - trio.current_time())
+            unsettled = unsettled_since(state)
+            if unsettled is not None and not unclear:
+                wait = min(wait, (unsettled + HUB_LAG - now).total_seconds())
             for lock in state.lockouts:
                 if lock.until is not None and now < lock.until + CLOCKS_AGREE:
                     wait = min(wait, (lock.until + CLOCKS_AGREE - now).total_seconds())
@@ -167,5 +226,18 @@ class Pictures:
         """Whether a reading would tell more: what is in doubt, a contract, or whether a lock is over by the broker."""
         if state.doubt is not None or contracts_of(state) - state.contracts.keys():
             return True
+        if state.contradicted or state.missing:
+            return True
+        unsettled = unsettled_since(state)
+        if unsettled is not None and now - unsettled >= HUB_LAG:
+            return True
         ended = (lock for lock in state.lockouts if lock.until is not None and lock.until + CLOCKS_AGREE <= now)
         return any(lock.holds(now, state.broker_seen) for lock in ended)
+
+
+def _told_since(state: AccountState, found: Difference) -> bool:
+    """Whether the hub has spoken of what differed, or it is nothing that the hub would have to tell."""
+    if found.about is None:
+        return True
+    told = state.order_seen.get(found.about) if isinstance(found.about, int) else state.seen.get(found.about)
+    return told is not None and told > found.since

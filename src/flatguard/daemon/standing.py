@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from attrs import define, evolve, field, frozen
 
-from flatguard.daemon.picture import seconds_a_round
+from flatguard.daemon.picture import old_after
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Hub
@@ -18,8 +18,6 @@ from flatguard.model.money import on_grid
 from flatguard.model.trading import Order, Position
 from flatguard.rules._book import Answers, RuleBook, RuleFailed
 from flatguard.signalr_client import LinkStatistics
-
-OLD_AFTER_S = 15.0  # three readings missed; with many accounts, three rounds
 
 
 class Protection(StrEnum):
@@ -39,14 +37,14 @@ def protection(
     at: datetime,
     *,
     enforcing: bool,
-    old_after_s: float = OLD_AFTER_S,
+    accounts: int = 1,
 ) -> tuple[Protection, str]:
     """Return how far the account is guarded at ``at``, and why not further."""
     if not book.rules:
         return Protection.NOT_PROTECTED, "no rule is set for this account"
     if answers.failed:
         return Protection.NOT_PROTECTED, "; ".join(f"rule {f.rule} failed: {f.error}" for f in answers.failed)
-    blind = _unseen(state, at, timedelta(seconds=old_after_s)) or answers.blind
+    blind = _unseen(state, at, accounts) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
     if not enforcing:
@@ -59,13 +57,13 @@ def protection(
     return Protection.PROTECTED, ""
 
 
-def _unseen(state: AccountState, at: datetime, old_after: timedelta) -> str | None:
+def _unseen(state: AccountState, at: datetime, accounts: int) -> str | None:
     """Return why the picture is not to be trusted. One from the future is as bad as an old one: a clock was set."""
     if state.exposure_at is None or state.record_at is None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
-    oldest = min(state.exposure_at, state.record_at)
-    if abs(at - oldest) > old_after:
-        return f"the gateway could not be read since {oldest:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+    for read_at, limit in zip((state.exposure_at, state.record_at), old_after(accounts), strict=True):
+        if abs(at - read_at) > limit:
+            return f"the gateway could not be read since {read_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
     if state.clock_ahead:
         side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
         return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
@@ -171,7 +169,7 @@ class Standings:
             evolve(answers, failed=(*(RuleFailed(*failure) for failure in failing), *answers.failed)),
             at,
             enforcing=watchman.enforcing,
-            old_after_s=max(OLD_AFTER_S, 3 * seconds_a_round(len(self.watchmen))),
+            accounts=len(self.watchmen),
         )
         known = self._since.get(state.id)
         if known is None or known[0] is not level:

@@ -16,7 +16,7 @@ from attrs import evolve
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, Link
+from flatguard.model.account import AccountState, Blindness, Link
 from flatguard.model.events import (
     AccountChanged,
     ClockReached,
@@ -29,6 +29,7 @@ from flatguard.model.events import (
     LinkDown,
     LinkUp,
     OrderChanged,
+    PictureCorrected,
     PositionChanged,
     QuoteMoved,
     ReadingFailed,
@@ -58,7 +59,7 @@ def apply(state: AccountState, event: Event) -> AccountState:
         case OrderChanged(order=order):
             return _with_order(_heard(state, event.at), order, event.at)
         case TradeMade(trade=trade):
-            return _with_trades(_heard(state, event.at), (trade,))
+            return _with_trades(_heard(state, event.at), (trade,), event.at)
         case AccountChanged(account=account):
             return evolve(state, account=account, account_seen=event.at)
         case QuoteMoved():
@@ -68,21 +69,23 @@ def apply(state: AccountState, event: Event) -> AccountState:
         case RecordRead():
             return _with_record(state, event)
         case ReadingFailed(reason=reason):
-            return evolve(state, read_failed=reason)
+            return _perhaps_blind(evolve(state, read_failed=reason), event.at)
         case ClosesRefused(reason=reason):
             return evolve(state, closes_refused=reason)
         case ContractLearned(contract=contract):
             state = evolve(state, contracts=_put(state.contracts, contract.id, contract))
             return evolve(state, realized=realize(state))  # commissions are assumed by ticker
         case LinkUp(hub=hub, at=at):
-            return evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
+            state = evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
+            return _seeing_again(state, at) if hub is Hub.USER else state
         case LinkDown(hub=hub, at=at, reason=reason):
             link = state.links[hub]
             since = link.since if not link.up and link.since is not None else at
-            return evolve(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
+            state = evolve(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
+            return _perhaps_blind(state, at)
         case EventSetAside(hub=Hub.USER, reason=reason):
             return evolve(state, doubt=f"an event could not be understood: {reason}", doubted_at=event.at)
-        case EventSetAside() | ClockReached():
+        case EventSetAside() | ClockReached() | PictureCorrected():
             return state
         case _:
             assert_never(event)
@@ -98,6 +101,22 @@ def _without(mapping: Mapping[K, V], key: K) -> Mapping[K, V]:
 
 def _heard(state: AccountState, at: datetime) -> AccountState:
     return evolve(state, last_event_at=at)
+
+
+def _perhaps_blind(state: AccountState, at: datetime) -> AccountState:
+    """Blind is who neither hears nor reads. It counts from when the later of the two ended."""
+    hub = state.links[Hub.USER]
+    if hub.up or state.read_failed is None or state.blind_since is not None or not state.pictured:
+        return state
+    return evolve(state, blind_since=max(hub.since or at, state.exposure_at or at))
+
+
+def _seeing_again(state: AccountState, at: datetime) -> AccountState:
+    return (
+        state
+        if state.blind_since is None
+        else evolve(state, blind_since=None, was_blind=Blindness(state.blind_since, at))
+    )
 
 
 def _broker_seen(state: AccountState, reading: ExposureRead | RecordRead) -> AccountState:
@@ -173,7 +192,7 @@ def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
 def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
     if overtaken(state.exposure_at, reading):
         return state
-    state = merge_orders(merge_positions(state, reading), reading)
+    state = _seeing_again(merge_orders(merge_positions(state, reading), reading), reading.at)
     settled = not knows_better(state.doubted_at, reading) and (
         state.record_at is not None and not knows_better(state.doubted_at, reading, began=state.record_at)
     )
@@ -187,14 +206,14 @@ def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
 
 
 def _with_record(state: AccountState, reading: RecordRead) -> AccountState:
-    state = _with_trades(state, reading.trades)
+    state = _with_trades(state, reading.trades, reading.at)
     if overtaken(state.record_at, reading):
         return state
     account = state.account if knows_better(state.account_seen, reading) else reading.account
     return evolve(state, account=account, record_at=reading.began_at)
 
 
-def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState:
+def _with_trades(state: AccountState, trades: tuple[Trade, ...], at: datetime) -> AccountState:
     """Add fills by id. What the hub told of a cost stays when a REST row does not tell it.
 
     A fill made after all others is added to the sums; anything else (late, voided, a cost learned) adds the day up
@@ -202,6 +221,7 @@ def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState
     """
     known = dict(state.trades)
     rates = dict(state.commission_rates)
+    by_fills, filled_at = dict(state.by_fills), dict(state.filled_at)
     in_order = True
     added: list[Trade] = []
     for row in trades:
@@ -214,10 +234,13 @@ def _with_trades(state: AccountState, trades: tuple[Trade, ...]) -> AccountState
         known[trade.id] = trade
         in_order = in_order and before is None
         added.append(trade)
+        if before is None and not trade.voided and state.exposure_at is not None:
+            by_fills[trade.contract_id] = by_fills.get(trade.contract_id, 0) + trade.side.sign * trade.size
+            filled_at[trade.contract_id] = at
         in_order = _learn_rate(rates, trade) and in_order
     if not added:
         return state
-    state = evolve(state, trades=known, commission_rates=rates)
+    state = evolve(state, trades=known, commission_rates=rates, by_fills=by_fills, filled_at=filled_at)
     added.sort(key=lambda t: (t.made_at, t.id))
     last = state.realized.last_made_at
     if not in_order or (last is not None and added[0].made_at <= last):

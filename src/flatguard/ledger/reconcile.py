@@ -6,12 +6,15 @@ up to a second, so a row that the hub touched just before the reading began keep
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from flatguard.model.account import AccountState
 from flatguard.model.events import ExposureRead, RecordRead
+from flatguard.model.ids import ContractId, OrderId
+from flatguard.model.trading import Order, Position, Side
 
 REST_LAG = timedelta(seconds=1.5)
 CLOCK_SET_BACK = timedelta(minutes=1)  # a stamp this far in the future was made before the machine's clock was set back
@@ -35,27 +38,150 @@ def overtaken(newest: datetime | None, reading: ExposureRead | RecordRead) -> bo
 
 
 def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
-    """Return the state with the positions of ``reading``, but for contracts of which the hub knows better."""
-    positions = {c: p for c, p in state.positions.items() if knows_better(state.seen.get(c), reading)}
-    increased = dict(state.increased_at)
-    for row in reading.positions:
-        if row.size == 0 or knows_better(state.seen.get(row.contract_id), reading):
+    """Return the state with the positions of ``reading``, but for contracts of which the hub knows better.
+
+    Lists have been seen old, and short. So a position that became smaller is taken for that only where the fills say so
+    too, or a second reading in a row.
+    """
+    read = {row.contract_id: row for row in reading.positions if row.size}
+    positions: dict[ContractId, Position] = {}
+    increased, by_fills = dict(state.increased_at), dict(state.by_fills)
+    contradicted: dict[ContractId, int] = {}
+    for contract_id in state.positions.keys() | read.keys() | by_fills.keys():
+        known, row = state.positions.get(contract_id), read.get(contract_id)
+        before, size = state.size_of(contract_id), 0 if row is None else row.size
+        if knows_better(state.seen.get(contract_id), reading) or not _credible(state, contract_id, size):
+            if known is not None:
+                positions[contract_id] = known
+            if size != before:
+                contradicted[contract_id] = size
             continue
-        positions[row.contract_id] = row
-        held = state.positions.get(row.contract_id)
-        if held is None:
-            increased[row.contract_id] = row.opened_at
-        elif abs(row.size) > abs(held.size) or row.size * held.size < 0:
-            increased[row.contract_id] = reading.began_at
-    return evolve(state, positions=positions, increased_at=increased)
+        if not knows_better(state.filled_at.get(contract_id), reading):
+            by_fills[contract_id] = size
+        if row is None:
+            continue
+        positions[contract_id] = row
+        if known is None:
+            increased[contract_id] = row.opened_at
+        elif abs(size) > abs(before) or size * before < 0:
+            increased[contract_id] = reading.began_at
+    return evolve(state, positions=positions, increased_at=increased, by_fills=by_fills, contradicted=contradicted)
+
+
+def _credible(state: AccountState, contract_id: ContractId, size: int) -> bool:
+    """Whether a reading is to be believed that shows ``size`` where we know of a position."""
+    before = state.size_of(contract_id)
+    if state.exposure_at is None or abs(size) >= abs(before) or size * before < 0:
+        return True
+    return size in (state.by_fills.get(contract_id, 0), state.contradicted.get(contract_id))
 
 
 def merge_orders(state: AccountState, reading: ExposureRead) -> AccountState:
     """Return the state with the working orders of ``reading``, but for those of which the hub knows better.
 
-    An order that ended stays ended: an older list cannot revive it.
+    An order that ended stays ended: an older list cannot revive it. One that a list lacks is gone where a second one in
+    a row lacks it.
     """
-    orders = {i: o for i, o in state.orders.items() if not o.working or knows_better(state.order_seen.get(i), reading)}
+    listed = {row.id for row in reading.orders}
+    missing = {i for i, o in state.orders.items() if o.working and i not in listed}
+    doubtful = missing.difference(state.missing) if state.exposure_at is not None else set()
+    orders = {
+        i: o
+        for i, o in state.orders.items()
+        if not o.working or i in doubtful or knows_better(state.order_seen.get(i), reading)
+    }
     for row in reading.orders:
         orders.setdefault(row.id, row)
-    return evolve(state, orders=orders)
+    return evolve(state, orders=orders, missing=tuple(sorted(missing)))
+
+
+# --- What does not agree ---
+
+
+def unsettled_since(state: AccountState) -> datetime | None:
+    """Return when something was last told of a contract whose fills and position disagree; None where all add up."""
+    if state.exposure_at is None:
+        return None
+    for contract_id in state.positions.keys() | state.by_fills.keys():
+        if state.by_fills.get(contract_id, 0) != state.size_of(contract_id):
+            told = [at for at in (state.seen.get(contract_id), state.filled_at.get(contract_id)) if at is not None]
+            return max(told, default=state.exposure_at)
+    return None
+
+
+@frozen
+class Difference:
+    """What a reading shows otherwise than it was known; ``about`` is the contract, the order, or None for the account.
+
+    A hub that has spoken of it after ``since`` knew it too.
+    """
+
+    about: ContractId | OrderId | None
+    what: str
+    since: datetime
+
+
+def differences(state: AccountState, reading: ExposureRead | RecordRead, hub_lag: timedelta) -> tuple[Difference, ...]:
+    """Return in what ``reading`` differs from what is known, but for what the hub told, or may still tell, about it."""
+    if not state.pictured:
+        return ()
+    if isinstance(reading, RecordRead):
+        found = (*_account_differences(state, reading), *_fill_differences(state, reading, hub_lag))
+    else:
+        found = (*_position_differences(state, reading), *_order_differences(state, reading))
+    return tuple(Difference(about, what, reading.began_at - REST_LAG) for about, what in found)
+
+
+Found = Iterator[tuple[ContractId | OrderId | None, str]]
+
+
+def _account_differences(state: AccountState, reading: RecordRead) -> Found:
+    known, read = state.account, reading.account
+    if known is None or knows_better(state.account_seen, reading):
+        return
+    if known.can_trade != read.can_trade:
+        yield None, "the account may trade again" if read.can_trade else "the account may not trade"
+    if known.visible != read.visible:
+        yield None, "the account is shown again" if read.visible else "the account is retired"
+
+
+def _fill_differences(state: AccountState, reading: RecordRead, hub_lag: timedelta) -> Found:
+    for trade in reading.trades:
+        if trade.id not in state.trades and not trade.voided and trade.made_at < reading.began_at - hub_lag:
+            did = "bought" if trade.side is Side.BUY else "sold"
+            what = f"fill {trade.id}: {did} {trade.size} {state.label(trade.contract_id)} at {trade.price:f}"
+            yield trade.contract_id, what
+
+
+def _position_differences(state: AccountState, reading: ExposureRead) -> Found:
+    sizes = {row.contract_id: row.size for row in reading.positions}
+    for contract_id in sorted(state.positions.keys() | sizes.keys()):
+        before, size = state.size_of(contract_id), sizes.get(contract_id, 0)
+        if size != before and not knows_better(state.seen.get(contract_id), reading):
+            yield contract_id, f"position {state.label(contract_id)}: {before:+d} is {size:+d}"
+
+
+def _order_differences(state: AccountState, reading: ExposureRead) -> Found:
+    listed = {row.id: row for row in reading.orders}
+    known = {order.id: order for order in state.working_orders}
+    for order_id in sorted(known.keys() | listed.keys()):
+        before, row = known.get(order_id), listed.get(order_id)
+        told = state.orders.get(order_id)
+        if before == row or knows_better(state.order_seen.get(order_id), reading):
+            continue
+        if told is not None and not told.working:
+            continue  # it has ended; an older list cannot revive it
+        order = row or before
+        assert order is not None
+        what = f"order {order_id} ({order.side.name.lower()} {order.remaining} {state.label(order.contract_id)})"
+        if before is None:
+            yield order_id, f"{what} is working"
+        elif row is None:
+            yield order_id, f"{what} has ended"
+        elif _alike(before) != _alike(row):
+            yield order_id, f"{what} was changed"
+
+
+def _alike(order: Order) -> tuple[object, ...]:
+    """What a change of an order shows in; hub and lists differ in the rest."""
+    return order.size, order.fill_volume, order.limit_price, order.stop_price

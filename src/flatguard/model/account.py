@@ -78,6 +78,14 @@ class Link:
 
 
 @frozen
+class Blindness:
+    """A time in which nothing of the account could be seen, and that is over."""
+
+    since: datetime
+    until: datetime
+
+
+@frozen
 class BreachMark:
     """A rule's condition holds; it was found as breach ``id``. Enforcement was last told ``told`` at ``told_at``."""
 
@@ -96,9 +104,15 @@ class AccountState:
     contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
     position last grew, ``flat_at`` when the hub last told that it was flat. ``exposure_at`` and ``record_at`` are
     when the newest complete readings began. ``doubt`` is why the picture may be wrong although the link is up,
-    since ``doubted_at``; two readings begun later clear it. ``trades`` are those of today, and for a day those of
-    the day before. ``broker_seen`` is the newest time that the broker's answers bore, ``clock_ahead`` how far our
-    clock is ahead of it; zero while they agree to a minute.
+    since ``doubted_at``; two readings begun later clear it.
+
+    ``by_fills`` is the size that a position had by the last reading, and by the fills told since; ``filled_at`` when
+    the last of them was told. ``contradicted`` and ``missing`` are what the last reading showed smaller, or lacked,
+    although nothing had told so: one more has to say it.
+
+    ``blind_since`` is since when neither hub nor REST shows anything, ``was_blind`` when that was the last time.
+    ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
+    broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
     """
 
     id: AccountId
@@ -123,6 +137,12 @@ class AccountState:
     read_failed: str | None = None
     doubt: str | None = None
     doubted_at: datetime | None = None
+    by_fills: Mapping[ContractId, int] = field(factory=dict)
+    filled_at: Mapping[ContractId, datetime] = field(factory=dict)
+    contradicted: Mapping[ContractId, int] = field(factory=dict)
+    missing: tuple[OrderId, ...] = ()
+    blind_since: datetime | None = None
+    was_blind: Blindness | None = None
     closes_refused: str | None = None
     broker_seen: datetime | None = None
     clock_ahead: timedelta = timedelta(0)
@@ -139,6 +159,11 @@ class AccountState:
     def working_orders(self) -> tuple[Order, ...]:
         """Orders that may still fill, oldest id first."""
         return tuple(sorted((o for o in self.orders.values() if o.working), key=lambda o: o.id))
+
+    def size_of(self, contract_id: ContractId) -> int:
+        """Return the signed size held in a contract."""
+        position = self.positions.get(contract_id)
+        return 0 if position is None else position.size
 
     def locked(self, at: datetime) -> tuple[Lockout, ...]:
         """Return the lockouts in force at ``at``."""

@@ -122,6 +122,15 @@ class ReadingFailed:
 
 
 @frozen
+class PictureCorrected:
+    """A reading showed what no hub had told: ``what``, a sentence for each. The reading itself has been folded."""
+
+    at: datetime
+    account_id: AccountId
+    what: tuple[str, ...]
+
+
+@frozen
 class ClosesRefused:
     """The broker does not accept our closes on this account; ``reason`` None once it accepted one again."""
 
@@ -166,6 +175,7 @@ Event = (
     | ExposureRead
     | RecordRead
     | ReadingFailed
+    | PictureCorrected
     | ClosesRefused
     | ContractLearned
     | EventSetAside
@@ -184,6 +194,7 @@ def account_of(event: Event) -> AccountId | None:
             ExposureRead(account_id=account_id)
             | RecordRead(account_id=account_id)
             | ReadingFailed(account_id=account_id)
+            | PictureCorrected(account_id=account_id)
             | ClosesRefused(account_id=account_id)
         ):
             return account_id

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import realize
 from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, Blindness, Link, Terms
+from flatguard.model.account import AccountState, BlindSpell, Link, Terms
 from flatguard.model.events import (
     AccountChanged,
     ClockReached,
@@ -572,4 +572,4 @@ def test_who_neither_hears_nor_reads_is_blind_since_the_later_of_the_two_ended()
     for sight in (LinkUp(NOON + 20 * SECOND, Hub.USER), exposure(NOON + 20 * SECOND)):
         seeing = after(sight, state=blind)
         assert seeing.blind_since is None
-        assert seeing.was_blind == Blindness(NOON + 3 * SECOND, NOON + 20 * SECOND)
+        assert seeing.was_blind == BlindSpell(NOON + 3 * SECOND, NOON + 20 * SECOND)

@@ -16,7 +16,7 @@ from attrs import evolve
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, Blindness, Link
+from flatguard.model.account import AccountState, BlindSpell, Link
 from flatguard.model.events import (
     AccountChanged,
     ClockReached,
@@ -115,7 +115,7 @@ def _seeing_again(state: AccountState, at: datetime) -> AccountState:
     return (
         state
         if state.blind_since is None
-        else evolve(state, blind_since=None, was_blind=Blindness(state.blind_since, at))
+        else evolve(state, blind_since=None, was_blind=BlindSpell(state.blind_since, at))
     )
 
 

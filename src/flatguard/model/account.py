@@ -78,7 +78,7 @@ class Link:
 
 
 @frozen
-class Blindness:
+class BlindSpell:
     """A time in which nothing of the account could be seen, and that is over."""
 
     since: datetime
@@ -142,7 +142,7 @@ class AccountState:
     contradicted: Mapping[ContractId, int] = field(factory=dict)
     missing: tuple[OrderId, ...] = ()
     blind_since: datetime | None = None
-    was_blind: Blindness | None = None
+    was_blind: BlindSpell | None = None
     closes_refused: str | None = None
     broker_seen: datetime | None = None
     clock_ahead: timedelta = timedelta(0)

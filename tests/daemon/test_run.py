@@ -106,7 +106,7 @@ async def test_an_unreachable_gateway_is_asked_again_said_once_and_guarded_when_
         assert journal_rows(system, "SELECT count(*) FROM tape WHERE kind = 'ReadingFailed'") == [(1,)]
         system.away = False
         assert await system.until(lambda: system.protection == "PROTECTED") <= 6
-        assert system.said[1:] == ["the gateway answers"]
+        assert system.said[1] == "the gateway answers"
         await system.order("MNQ", 5)
         await system.until(lambda: system.held("MNQ") == 2, 2)
 
@@ -123,7 +123,7 @@ async def test_a_gateway_that_fails_in_several_ways_is_told_each_way_once(
             await trio.sleep(18)  # between two of its attempts
         await system.heal()
         await system.until_protected()
-        first, second, third = system.said
+        first, second, third = system.said[:3]
         assert "500" in first
         assert second == "still: the gateway's answer is not a JSON object"
         assert third == "the gateway answers"
@@ -375,3 +375,25 @@ async def test_a_journal_that_cannot_be_opened_ends_it_before_anything_is_sent(
         with pytest.raises(FlatguardError, match="cannot be opened"):
             await run(system)
         assert not system.requests("/api/Auth/loginKey")
+
+
+async def test_accounts_of_the_login_that_nobody_guards_are_named_once(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_system(tmp_path, REDUCE_TO_2) as system:
+        await system.until_protected()
+        await trio.sleep(3 * 3_600)
+        guarded = {account.id for account in system.settings.accounts}
+        others = [row for user in system.double.users.values() for row in user.accounts if row.id not in guarded]
+        expected = [
+            f"account {row.id} ({row.name}) of this login is not in the settings: NOT PROTECTED" for row in others
+        ]
+        assert expected
+        assert [sentence for sentence in system.said if "not in the settings" in sentence] == expected
+
+
+async def test_an_account_that_the_broker_retires_is_not_called_protected(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_system(tmp_path, REDUCE_TO_2) as system:
+        await system.until_protected()
+        await system.rest.sim("account", accountId=system.account_id, isVisible=False, canTrade=False)
+        await system.until(lambda: system.protection == "NOT PROTECTED", 40)

@@ -143,6 +143,16 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Any]], str, str]] = {
     "in doubt": (lambda: standing(after(set_aside)), "BLIND", "an event could not be understood: no such field"),
     "a rule without prices": (lambda: standing(after(), book=RuleBook({"b": Blind()})), "BLIND", "b: no price"),
     "closes refused": (lambda: standing(after(refused)), "ALERT-ONLY", "AccountRejected (code 2)"),
+    "retired": (
+        lambda: standing(evolve(after(), account=evolve(ROW, visible=False))),
+        "NOT PROTECTED",
+        "the broker has retired it; an account that was started anew has a new number",
+    ),
+    "not allowed to trade": (
+        lambda: standing(evolve(after(), account=evolve(ROW, can_trade=False))),
+        "PROTECTED",
+        "the broker lets nobody trade here; whether it takes closes shows only when one is needed",
+    ),
     "no rule": (lambda: standing(after(), book=RuleBook()), "NOT PROTECTED", "no rule is set"),
     "a rule that failed": (
         lambda: standing(after(), failing=(("max_contracts", "KeyError: 'x'"),)),

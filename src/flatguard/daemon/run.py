@@ -39,6 +39,7 @@ from flatguard.model.account import AccountState
 from flatguard.model.entries import Alive, Entry, RunStarted, RunStopped, Standing
 from flatguard.model.events import Event, Hub, ReadingFailed
 from flatguard.model.ids import AccountId
+from flatguard.model.trading import Account
 from flatguard.rules._book import RuleBook
 from flatguard.settings.load import Settings
 from flatguard.settings.secrets import Secret
@@ -52,6 +53,7 @@ STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seco
 FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
 PULSE_S = 3.0  # a third of what status takes for late
+LOOK_AROUND_S = 3_600.0  # how often the login's accounts are looked at
 ASK_AGAIN_S = 5.0  # an unreachable gateway is tried this often, for ever
 
 RunSync = Callable[..., Awaitable[Any]]
@@ -203,10 +205,23 @@ async def _guard(
     refusal: FlatguardError | None = None
 
     async def check_accounts() -> None:
+        """Look at the login's accounts now and once an hour: a restarted account comes back under a new number."""
         nonlocal refusal
-        refusal = await _stranger_among(tuple(books), records)
-        if refusal is not None:
-            stopping.set()
+        said: set[AccountId] = set()
+        while True:
+            known = await _accounts_of(records)
+            unknown = [account_id for account_id in books if account_id not in known]
+            if unknown and not said:
+                refusal = _stranger(unknown[0], known)
+                stopping.set()
+                return
+            for account_id in unknown:
+                tell(f"account {account_id}: the login does not list it any more")
+            for account_id, account in known.items():
+                if account_id not in books and account_id not in said and account.can_trade and account.visible:
+                    tell(f"account {account_id} ({account.name}) of this login is not in the settings: NOT PROTECTED")
+            said |= known.keys()
+            await trio.sleep(LOOK_AROUND_S)
 
     async def listen(services: trio.Nursery) -> None:
         """Run the sources until we are to stop, which we are too where the login or an account is refused."""
@@ -304,23 +319,19 @@ async def _until_logged_in(token: Token, at_work: Guard, stopping: trio.Event, s
     return False
 
 
-async def _stranger_among(accounts: tuple[AccountId, ...], gateway: Gateway) -> AccountUnknown | None:
-    """Return the error for the first of ``accounts`` that the login does not have; None where it has them all.
-
-    Asks until the gateway lists its accounts. Guarding does not wait for that.
-    """
+async def _accounts_of(gateway: Gateway) -> dict[AccountId, Account]:
+    """Return the accounts of the login. Asks until the gateway lists them; guarding does not wait for that."""
     while True:
         try:
-            known = {account.id: account.name for account in await gateway.accounts()}
+            return {account.id: account for account in await gateway.accounts()}
         except FlatguardError:
             await trio.sleep(ASK_AGAIN_S)
-            continue
-        listed = ", ".join(f"{i} ({name})" for i, name in sorted(known.items())) or "none"
-        for account_id in accounts:
-            if account_id not in known:
-                text = f"account {account_id} of the settings is not one of this login"
-                return AccountUnknown(text, hint=f"the login has: {listed}")
-        return None
+
+
+def _stranger(account_id: AccountId, known: Mapping[AccountId, Account]) -> AccountUnknown:
+    listed = ", ".join(f"{i} ({account.name})" for i, account in sorted(known.items())) or "none"
+    text = f"account {account_id} of the settings is not one of this login"
+    return AccountUnknown(text, hint=f"the login has: {listed}")
 
 
 async def _keep_reporting(at_work: Guard) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -44,6 +44,11 @@ def protection(
         return Protection.NOT_PROTECTED, "no rule is set for this account"
     if answers.failed:
         return Protection.NOT_PROTECTED, "; ".join(f"rule {f.rule} failed: {f.error}" for f in answers.failed)
+    if state.account is not None and not state.account.visible:
+        return (
+            Protection.NOT_PROTECTED,
+            "the broker has retired this account; one that was started anew has a new number",
+        )
     blind = _unseen(state, at, accounts) or answers.blind
     if blind is not None:
         return Protection.BLIND, blind
@@ -51,10 +56,16 @@ def protection(
         return Protection.SHADOW, "mode is shadow: judged and recorded, nothing is sent"
     if state.closes_refused is not None:
         return Protection.ALERT_ONLY, f"the broker does not accept our closes here: {state.closes_refused}"
+    return Protection.PROTECTED, "; ".join(_but(state))
+
+
+def _but(state: AccountState) -> Iterator[str]:
+    """What a trader has to know of the protection although it is there."""
     hub = state.links[Hub.USER]
     if not hub.up:
-        return Protection.PROTECTED, f"by polling; the user hub is down: {hub.reason}"
-    return Protection.PROTECTED, ""
+        yield f"by polling; the user hub is down: {hub.reason}"
+    if state.account is not None and not state.account.can_trade:
+        yield "the broker lets nobody trade here; whether it takes closes shows only when one is needed"
 
 
 def _unseen(state: AccountState, at: datetime, accounts: int) -> str | None:

@@ -47,7 +47,7 @@ def protection(
     if state.account is not None and not state.account.visible:
         return (
             Protection.NOT_PROTECTED,
-            "the broker has retired this account; one that was started anew has a new number",
+            "the broker has retired it; an account that was started anew has a new number",
         )
     blind = _unseen(state, at, accounts) or answers.blind
     if blind is not None:

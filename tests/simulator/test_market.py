@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ def test_a_path_meets_each_point_in_time_leaves_no_tick_out_and_never_goes_back(
         assert after.at - before.at <= pace + timedelta(microseconds=1)
     for seconds, price in on_grid:
         assert Tick(START + timedelta(microseconds=int(seconds * 1_000_000)), price) in ticks
+    for later in (timedelta(milliseconds=ms) for ms in range(0, 31_000, 1_234)):
+        wound, sought = Tape(iter(ticks)), Tape(iter(ticks), partial(path_ticks, on_grid, START, QUARTER, pace))
+        assert wound.skip_to(START + later) == sought.skip_to(START + later)
+        assert wound.coming == sought.coming, "the same is found without winding through all of it"
+
+
+def test_a_path_of_years_is_put_forward_at_once() -> None:
+    far = partial(path_ticks, [(Decimal(0), Decimal(1)), (Decimal(10**9), Decimal(10**6))], START, QUARTER)
+    ticks = partial(far, timedelta(milliseconds=1))
+    tape = Tape(ticks(), ticks)
+    tick = tape.skip_to(START + timedelta(days=9000))
+    assert tick is not None
+    assert START + timedelta(days=9000) - tick.at <= timedelta(milliseconds=1)
 
 
 # --- by hand ---
@@ -249,6 +263,7 @@ def test_a_recording_that_ends_before_the_start_is_refused_with_what_to_do(tmp_p
         ("ticks", "time,price,volume\n1,25000,1.5\n", "line 2, column volume: '1.5' is not a whole number"),
         ("ticks", "time,price,bid,ask\n1,25000,25000,25000\n", "line 2, column bid: is not below the ask"),
         ("ticks", "time,price\n2,25000\n1,25000\n", "line 3, column time: is earlier than the row before"),
+        ("ticks", "time,price\n" + "1,25000\n" * 1001, "line 1002, column time: is that of more than 1000 rows"),
         ("bars", "time,open,high,low,close,volume\n1,4,3,3,4,1\n", "line 2, column high: is lower than another price"),
         ("bars", "time,open,high,low,close,volume\n1,4,5,5,5,1\n", "line 2, column low: is higher than another price"),
         ("bars", "time,open,high,low,close,volume\n1,4,4,4,4,1\n1,4,4,4,4,1\n", "line 3, column time: is the same"),

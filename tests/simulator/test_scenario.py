@@ -171,6 +171,13 @@ contract = "MNQ"
         ('start = "2026-11-18"', "start", "must be a date with a time and an offset"),
         ("start = 2026-11-18T15:00:00", "start", "must be a date with a time and an offset"),
         ("[options]\nspeed = 0", "options.speed", "must be more than 0"),
+        ("[options]\nspeed = 3601", "options.speed", "must be at most 3600"),
+        ("[options]\nmarket_step_ms = 0.5", "options.market_step_ms", "must be at least 1"),
+        (
+            '[[paths]]\ncontract = "MNQ"\npoints = [[0, 25000], [1, 25250.25]]',
+            "paths[0].points",
+            "[1]: is more than 1000 ticks a second away",
+        ),
         ("[options]\nmarket_step_ms = 0", "options.market_step_ms", "must be more than 0"),
         ("[options]\nhub_lag_ms = [3, 1]", "options.hub_lag_ms", "the lower number and the higher"),
         ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "from 0 to 1000"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -118,14 +119,22 @@ class Exchange:
             moments.append(self._agenda[0][0])
         return min(moments, default=None)
 
-    def run(self, now: datetime) -> None:
-        """Let everything happen that was due until ``now``, each thing at its own moment."""
+    def run(self, now: datetime, most: float = math.inf) -> datetime:
+        """Let everything happen that was due until ``now``, each thing at its own moment.
+
+        Returns how far it got: to ``now``, or, having done ``most`` things, to the moment of the last of them.
+        """
+        done, reached = 0, now
         while (at := self._next_act()) is not None and at <= now:
+            if done >= most and at > reached:
+                return reached
+            done, reached = done + 1, at
             if self._agenda and self._agenda[0][0] == at:
                 heapq.heappop(self._agenda)[2](at)
             else:
                 contract_id = min(self._steps, key=lambda name: (self._steps[name], name))
                 self._step(contract_id, at)
+        return now
 
     def jump(self, now: datetime, distance: timedelta) -> None:
         """Move on by ``distance`` without the trading that would have taken place on the way."""

@@ -217,6 +217,18 @@ contract = "MNQ"
             "paths[0].points",
             "no number that anything here can have",
         ),
+        *(
+            ("[[users]]\nuser_name = 'a'\n[[users.accounts]]\n" + account, f"users[0].accounts[0].{key}", complaint)
+            for account, key, complaint in (
+                ("id = 0", "id", "must be a positive number of 32 bits"),
+                ("id = 2147483648", "id", "must be a positive number of 32 bits"),
+                ("max_minis = -1", "max_minis", "must be from 0 to"),
+                ("balance = '0.00001'", "balance", "at most four decimals"),
+                ("floor = '0.00001'", "floor", "at most four decimals"),
+            )
+        ),
+        ("[options]\nrefusal_when_locked = 0", "options.refusal_when_locked", "must be 2, 4 or 10"),
+        ('[[faults]]\nat_s = 0\nname = "slow"\ntarget = "/api/Order"', "faults[0].target", "/api/Order/place"),
         ("start = 2100-03-01T15:00:00Z", "start", "between 2001 and 2098"),
         ('[[users]]\nuser_name = "anna"\n[[users]]\nuser_name = "Anna"', "users", "two users bear the same name"),
     ],

@@ -121,9 +121,13 @@ class Market:
         if not self.held:
             self.last, self._bid, self._ask = tick.price, tick.bid, tick.ask
 
+    def set_to(self, price: Decimal) -> None:
+        """Put the market at ``price`` without a trade."""
+        self.last, self._bid, self._ask = price, None, None
+
     def move_to(self, price: Decimal, at: datetime) -> int:
         """Trade at ``price``, wherever the market was before. Returns the volume of the trade."""
-        self.last, self._bid, self._ask = price, None, None
+        self.set_to(price)
         self._trade(1, at)
         return 1
 

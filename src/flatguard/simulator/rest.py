@@ -306,6 +306,16 @@ def ticket_of(body: Body) -> Ticket:
     )
 
 
+def edit_of(body: Body) -> Edit:
+    """Return what a body of Order/modify asks for."""
+    return Edit(
+        size=body["size"],
+        limit_price=body["limitPrice"],
+        stop_price=body["stopPrice"],
+        trail_price=body["trailPrice"],
+    )
+
+
 def placed(answer: Answer) -> Reply:
     """Return the reply of Order/place; a refused order may bear an id too."""
     return Reply(answer.code, answer.message, {"orderId": answer.order_id}, answer.at)
@@ -317,40 +327,29 @@ def _place(call: Call) -> Reply:
     return placed(call.gateway.world.place(ticket_of(call.body), call.now))
 
 
-def _mutated(answer: Answer) -> Reply:
+def mutated(answer: Answer) -> Reply:
+    """Return the reply of a call that changes something and names no order."""
     return Reply(answer.code, answer.message, at=answer.at)
 
 
 def _cancel(call: Call) -> Reply:
     if call.book() is None:
         return Reply(1)
-    return _mutated(call.gateway.world.cancel(call.body["accountId"], call.body["orderId"], call.now))
+    return mutated(call.gateway.world.cancel(call.body["accountId"], call.body["orderId"], call.now))
 
 
 def _modify(call: Call) -> Reply:
     if call.book() is None:
         return Reply(1)
     body = call.body
-    return _mutated(
-        call.gateway.world.modify(
-            body["accountId"],
-            body["orderId"],
-            call.now,
-            Edit(
-                size=body["size"],
-                limit_price=body["limitPrice"],
-                stop_price=body["stopPrice"],
-                trail_price=body["trailPrice"],
-            ),
-        )
-    )
+    return mutated(call.gateway.world.modify(body["accountId"], body["orderId"], call.now, edit_of(body)))
 
 
 def _close(call: Call) -> Reply:
     if call.book() is None:
         return Reply(1)
     body = call.body
-    return _mutated(call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size")))
+    return mutated(call.gateway.world.close(body["accountId"], body["contractId"], call.now, size=body.get("size")))
 
 
 # --- the table ---
@@ -374,6 +373,17 @@ PLACE_SCHEMA: Mapping[str, Field] = MappingProxyType(
         "takeProfitBracket": _BRACKET,
     }
 )
+MODIFY_SCHEMA: Mapping[str, Field] = MappingProxyType(
+    {
+        **_ACCOUNT,
+        "orderId": required(int64),
+        "size": optional(int32),
+        "limitPrice": optional(number),
+        "stopPrice": optional(number),
+        "trailPrice": optional(number),
+    }
+)
+CANCEL_SCHEMA: Mapping[str, Field] = MappingProxyType({**_ACCOUNT, "orderId": required(int64)})
 _FILTER = {
     **_ACCOUNT,
     "statuses": optional(integers),
@@ -475,7 +485,7 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
         ),
         "/api/Order/cancel": Endpoint(
             type_name="CancelOrderRequest",
-            schema={**_ACCOUNT, "orderId": required(int64)},
+            schema=CANCEL_SCHEMA,
             act=_cancel,
             pending=4,
             unknown=5,
@@ -483,14 +493,7 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
         ),
         "/api/Order/modify": Endpoint(
             type_name="ModifyOrderRequest",
-            schema={
-                **_ACCOUNT,
-                "orderId": required(int64),
-                "size": optional(int32),
-                "limitPrice": optional(number),
-                "stopPrice": optional(number),
-                "trailPrice": optional(number),
-            },
+            schema=MODIFY_SCHEMA,
             act=_modify,
             pending=4,
             unknown=5,
@@ -669,17 +672,15 @@ def _act(endpoint: Endpoint, call: Call, path: str, outcome: dict[str, Any]) -> 
     if world.faults.strikes("error_unknown", path, call.now):
         outcome["fault"] = "error_unknown"
         return Reply(endpoint.unknown, extra=extra)
-    fault = None if endpoint.pending is None else world.faults.strikes("error_pending", path, call.now)
-    if fault is not None:
-        outcome["fault"] = "error_pending"
-        world.schedule(call.now + fault.delay(2), partial(_act_later, endpoint, call))
-        assert endpoint.pending is not None
-        return Reply(endpoint.pending, extra=extra)
-    fault = None if endpoint.pending is None else world.faults.strikes("error_pending_fails", path, call.now)
-    if fault is not None:
-        outcome["fault"] = "error_pending_fails"
+    for name in ("error_pending", "error_pending_fails"):
+        fault = None if endpoint.pending is None else world.faults.strikes(name, path, call.now)
+        if fault is None:
+            continue
+        outcome["fault"], fails = name, name == "error_pending_fails"
         if endpoint.act is _place and call.book() is not None:
-            return placed(world.place(ticket_of(call.body), call.now, fails_after=fault.delay(2)))
+            return placed(world.place(ticket_of(call.body), call.now, delay=fault.delay(2), fails=fails))
+        if not fails:
+            world.schedule(call.now + fault.delay(2), partial(_act_later, endpoint, call))
         assert endpoint.pending is not None
         return Reply(endpoint.pending, extra=extra)
     if world.faults.strikes("error_unknown_after", path, call.now):

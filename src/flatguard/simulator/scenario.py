@@ -63,6 +63,7 @@ from flatguard.simulator.world import World
 T = TypeVar("T")
 _MAX_SPEED = 3_600  # as the command line has it
 _LEAST = 0.001
+_LEAST_MONEY = Decimal("0.0001")
 _LONGEST = 10**9
 _MOST = 1000
 _Act = Callable[[World, datetime], None]
@@ -229,7 +230,7 @@ def _options(table: _Table) -> Options:
     calm = table.take("calm", _bool) or False
     changes = {}
     for name, kind in get_type_hints(Options).items():
-        value = table.take(name, _POSITIVE.get(name, _OPTION_READERS[kind]))
+        value = table.take(name, _OWN_OPTION_READERS.get(name, _OPTION_READERS[kind]))
         if value is not None:
             changes[name] = value
     table.refuse_unknown()
@@ -256,7 +257,9 @@ def _fields(table: _Table, kind: type, without: set[str]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     taken = {
         attribute.name: table.take(
-            attribute.name, _FIELD_READERS[hints[attribute.name]], needed=attribute.default is NOTHING
+            attribute.name,
+            _OWN_READERS.get(attribute.name, _FIELD_READERS[hints[attribute.name]]),
+            needed=attribute.default is NOTHING,
         )
         for attribute in fields(kind)
         if attribute.name not in without
@@ -393,6 +396,18 @@ def _int(value: Any) -> int:
     return value
 
 
+def _id(value: Any) -> int:
+    if not 0 < _int(value) < 1 << 31:
+        raise ValueError("must be a positive number of 32 bits")
+    return _int(value)
+
+
+def _code(value: Any) -> int:
+    if _int(value) not in {2, 4, 10}:
+        raise ValueError("must be 2, 4 or 10")
+    return _int(value)
+
+
 def _ticks(value: Any) -> int:
     if not 1 <= _int(value) <= 1000:
         raise ValueError("must be from 1 to 1000 ticks")
@@ -418,6 +433,18 @@ def _decimal(value: Any) -> Decimal:
     if not number.is_finite() or abs(number) >= _ABSURD:
         raise ValueError(f"{value!r} is no number that anything here can have")
     return number
+
+
+def _money(value: Any) -> Decimal:
+    if _decimal(value) % _LEAST_MONEY:
+        raise ValueError("must have at most four decimals")
+    return _decimal(value)
+
+
+def _minis(value: Any) -> Decimal:
+    if not 0 <= _decimal(value) <= _LONGEST:
+        raise ValueError(f"must be from 0 to {_LONGEST}")
+    return _decimal(value)
 
 
 def _seconds(value: Any) -> float:
@@ -567,16 +594,23 @@ _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
         tuple[int, float]: _pair(_calls, _positive),
     }
 )
-_POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {"speed": _speed, "market_step_ms": _step_ms, "hub_ping_s": _positive, "order_repeat_probability": _share}
+_OWN_OPTION_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "speed": _speed,
+        "market_step_ms": _step_ms,
+        "hub_ping_s": _positive,
+        "order_repeat_probability": _share,
+        "refusal_when_locked": _code,
+    }
 )
 _FIELD_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
-        int: _int,
+        int: _id,
         int | None: _ticks,
         str: _text,
-        Decimal: _decimal,
-        Decimal | None: _decimal,
+        Decimal: _money,
+        Decimal | None: _money,
     }
 )
+_OWN_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"max_minis": _minis})

@@ -234,6 +234,31 @@ async def test_recorded_ticks_keep_their_times_bids_asks_and_volumes(tmp_path: P
     assert (market.last, market.ask) == (Decimal("25002.25"), Decimal("25002.25"))
 
 
+async def test_a_limit_fills_by_a_recordings_bid_and_ask_where_it_tells_them(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    (tmp_path / "ticks.csv").write_text(
+        "time,price,bid,ask\n"
+        "0,25000,24999,25001\n"
+        "2,24990,24989,24995\n"
+        "3,24991,24989,24990\n"
+        "4,25010,25005,25011\n"
+        "5,25010,25010,25011\n"
+        "6,24980,,\n"
+    )
+    text = '[options]\ncalm = true\n[[recordings]]\ncontract = "MNQ"\npath = "ticks.csv"\nformat = "ticks"\n'
+    async with running(scenario(tmp_path, text)) as system:
+        await system.place(kind=LIMIT, limitPrice=24990)
+        await system.place(SELL, kind=LIMIT, limitPrice=25010)
+        await system.place(kind=LIMIT, limitPrice=24980)
+        held = []
+        await trio.sleep(0.5)
+        for _ in range(6):
+            await trio.sleep(1)
+            held.append(system.world.position(COMBINE, MNQ))
+    assert held == [0, 0, 1, 1, 0, 1], "the last one by the last price, as the row tells no more"
+
+
 def test_a_recording_that_ends_before_the_start_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "bars.csv").write_text(BARS)
     text = '[[recordings]]\ncontract = "MNQ"\npath = "bars.csv"\nformat = "bars"\nat = "absolute"\n'

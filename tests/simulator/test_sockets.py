@@ -27,6 +27,7 @@ async def test_the_ready_line_says_all_that_a_client_needs(nursery: trio.Nursery
     ready: dict[str, Any] = await nursery.start(serve_simulator, world())
     assert list(ready) == [
         "rest_url", "user_hub_url", "market_hub_url", "control_url", "users", "contracts", "seed",
+        "sessions", "month_roll",
     ]  # fmt: skip
     assert ready["user_hub_url"] == ready["rest_url"] + "/hubs/user"
     (user,) = ready["users"]

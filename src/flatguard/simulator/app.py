@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,11 +16,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from flatguard.simulator import control, hubs, rest
+from flatguard.simulator.bodies import PROBLEM_TYPE, internal_error
 from flatguard.simulator.limits import Allowances
 from flatguard.simulator.negotiation import Negotiations
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rows import rest_time
 from flatguard.simulator.tokens import Tokens
+from flatguard.simulator.wire import TEAR
 from flatguard.simulator.world import World
 
 _MOST_AT_ONCE = 50
@@ -29,9 +32,11 @@ _MOST_AT_ONCE = 50
 class Gateway:
     """A world that lives. ``app`` serves it; ``run`` makes its time pass, ``speed`` times as fast as Trio's clock."""
 
-    def __init__(self, world: World, *, speed: float = 1) -> None:
+    def __init__(self, world: World, *, speed: float = 1, survives_crashes: bool = False) -> None:
         self.world = world
         self.speed = speed
+        self.survives_crashes = survives_crashes
+        """Whether a crash within a request ends only that: a stranger's bot goes on, a test of ours must not."""
         self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
         self.trace_rng = world.chance("traces")
         self.negotiations = Negotiations(world.chance("negotiations"))
@@ -46,7 +51,9 @@ class Gateway:
         routes = [*rest.routes(self), *hubs.routes(self), *control.routes(self)]
         paths = [route.path for route in routes if isinstance(route, (Route, WebSocketRoute))]
         self._paths = {path.lower(): path for path in paths}
-        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: self._nowhere})
+        self._starlette = Starlette(
+            routes=routes, exception_handlers={HTTPException: self._nowhere, Exception: self._crashed}
+        )
         self._starlette.router.redirect_slashes = False
 
     def now(self) -> datetime:
@@ -98,7 +105,8 @@ class Gateway:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make time pass in the world and send its events, for ever; a cancel leaves the world as it is.
 
-        Raises whatever went wrong inside a request: a bug of the double must not look like a broker's mood.
+        Raises whatever went wrong inside a request, unless it is to survive that: in a test a bug of the double must
+        not look like a broker's mood.
         """
         task_status.started()
         while True:
@@ -148,9 +156,20 @@ class Gateway:
         except ClientDisconnect:
             pass  # gone before its request was whole
         except Exception as error:
-            self._crash = error
-            self.stir()
-            raise
+            if not self.survives_crashes:
+                self._crash = error
+                self.stir()
+                raise
+            if scope["type"] == "websocket":  # a call is answered already
+                traceback.print_exception(error)
+                await scope[TEAR]()
+
+    async def _crashed(self, request: Request, error: Exception) -> Response:
+        """Answer a call in which the double itself has crashed; Starlette raises the error again afterwards."""
+        await trio.lowlevel.checkpoint()
+        if self.survives_crashes:
+            traceback.print_exception(error)
+        return Response(internal_error(self.trace_rng), status_code=500, media_type=PROBLEM_TYPE)
 
     async def _nowhere(self, request: Request, error: Exception) -> Response:
         """Answer a call of what does not exist, or not by this method: without a body."""

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flatguard.simulator.bodies import (
+    PROBLEM_TYPE,
     BadBody,
     Body,
     Field,
@@ -112,7 +113,7 @@ async def _read(gateway: Gateway, name: str, request: Request) -> Body | Respons
             body["contractId"] = _contract(gateway, contract_id).id
     except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
-        return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
+        return Response(document, status_code=400, media_type=PROBLEM_TYPE)
     except _Unusable as error:
         return _refusal(error)
     return body

@@ -76,6 +76,16 @@ class Market:
         return self.last + self.contract.tick_size if self._ask is None else self._ask
 
     @property
+    def told_bid(self) -> Decimal:
+        """What a selling limit has to meet: the bid where the tape tells it, and otherwise the last price."""
+        return self.last if self._bid is None else self._bid
+
+    @property
+    def told_ask(self) -> Decimal:
+        """What a buying limit has to meet: the ask where the tape tells it, and otherwise the last price."""
+        return self.last if self._ask is None else self._ask
+
+    @property
     def driven(self) -> bool:
         """Whether a tape moves it, to its end and beyond: then it trades whether anybody watches or not."""
         return self._tape is not None

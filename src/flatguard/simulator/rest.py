@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from flatguard.simulator import exact_json
 from flatguard.simulator.bodies import (
+    PROBLEM_TYPE,
     BadBody,
     Body,
     Field,
@@ -60,7 +61,6 @@ _MAX_BARS = 20_000
 _MAX_BAR_WIDTH = 1000
 _UNDOCUMENTED_CODE = 99
 _SIGN_FIRST = "Please log in to the platform and complete the required agreements."
-_PROBLEM = "application/problem+json; charset=utf-8"
 _SECRETS = frozenset({"apikey", "password", "token", "verifykey"})
 
 
@@ -589,6 +589,9 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
         entry["outcome"]["status"] = None
         await _wait_hung_up(request)
         return Response()
+    except Exception:
+        entry["outcome"]["status"] = 500
+        raise
     finally:
         entry["ms"] = _milliseconds_since(gateway, began)
 
@@ -627,11 +630,11 @@ async def _answer_logged(
         outcome["status"] = 429
         return _too_many(gateway, too_early)
     if endpoint.schema and not _is_json(request.headers.get("content-type", "")):
-        return refuse(415, unsupported_media(gateway.trace_rng), _PROBLEM)
+        return refuse(415, unsupported_media(gateway.trace_rng), PROBLEM_TYPE)
     try:
         body = parse(data, endpoint.type_name, endpoint.schema) if endpoint.schema else {}
     except BadBody as bad:
-        return refuse(400, problem(bad.errors, gateway.trace_rng), _PROBLEM)
+        return refuse(400, problem(bad.errors, gateway.trace_rng), PROBLEM_TYPE)
 
     seen_at = now
     if fault := world.faults.strikes("stale_read", path, now):

@@ -118,7 +118,7 @@ class Gateway:
             self._end_connections(now)
             if self._crash is not None:
                 raise self._crash
-            moment = self.world.next_moment
+            moment = self.world.next_wake
             until = float("inf") if moment is None else self._real_seconds_to(moment)
             with trio.move_on_after(until):
                 await self._stirred.wait()

@@ -113,6 +113,26 @@ class Exchange:
         moments = [moment for moment in (self._next_act(), self.outbox.next_moment) if moment is not None]
         return min(moments, default=None)
 
+    @property
+    def next_wake(self) -> datetime | None:
+        """When the world has to be run again; None if nothing is under way.
+
+        Trading may come late, as ``run`` has it take place at its own moment, but what is told of it may not.
+        """
+        moments = [
+            self.outbox.earliest(at, for_users=self._may_change_accounts(contract_id))
+            for contract_id, at in self._steps.items()
+        ]
+        if self._agenda:
+            moments.append(self._agenda[0][0])
+        if (leaves_at := self.outbox.next_moment) is not None:
+            moments.append(leaves_at)
+        return min(moments, default=None)
+
+    def _may_change_accounts(self, contract_id: str) -> bool:
+        """Tell whether a price of this contract could fill an order or liquidate an account."""
+        return bool(self._working.get(contract_id)) or any(book.setup.liquidates for book in self.books.values())
+
     def _next_act(self) -> datetime | None:
         moments = list(self._steps.values())
         if self._agenda:

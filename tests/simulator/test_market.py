@@ -22,6 +22,7 @@ from flatguard.simulator import Options, World, serve_simulator
 from flatguard.simulator.contracts import PRODUCTS, Listing, contract_of
 from flatguard.simulator.exact_json import dumps
 from flatguard.simulator.scenario import load_scenario
+from flatguard.simulator.sessions import is_open
 from flatguard.simulator.tape import Tape, Tick, path_ticks
 from tests.fakes.gateway_client import Hub, Rest
 from tests.simulator.conftest import BUY, COMBINE, ES, LIMIT, MNQ, SELL, START, System, calm_world, running
@@ -326,6 +327,60 @@ def test_a_tape_is_taken_in_order_and_once() -> None:
     assert tape.take(START) == ticks[0]
     assert tape.skip_to(START + timedelta(seconds=3)) == ticks[2]
     assert (tape.skip_to(START), tape.take(START + timedelta(seconds=9))) == (None, ticks[3])
+
+
+# --- the time before the start ---
+
+
+def past_bars(
+    world: World, unit: int, width: int = 1, limit: int = 20_000, contract: str = MNQ
+) -> list[dict[str, Any]]:
+    """Return all bars that there are before the start, the oldest first."""
+    ever = START - timedelta(days=3000)
+    return world.markets[contract].bars(unit, width, ever, START, limit, START, partial=True)[::-1]
+
+
+def test_before_the_start_there_is_a_past_that_leads_to_the_price_at_the_start() -> None:
+    world = World(seed=1, start=START, prices={"MNQ": Decimal(26000)})
+    minutes = past_bars(world, 2)
+    assert (len(minutes), minutes[-1]["c"], minutes[-1]["t"]) == (20_000, 26000, "2026-11-18T14:59:00+00:00")
+    days = past_bars(world, 4)
+    assert len(days) == 3 * 365
+    for series in (minutes, days):
+        assert all(before["c"] == after["o"] for before, after in pairwise(series))
+        assert all(bar["l"] <= min(bar["o"], bar["c"]) <= max(bar["o"], bar["c"]) <= bar["h"] for bar in series)
+        assert len({bar["c"] for bar in series}) > 100
+    hour, of_it = past_bars(world, 3)[-1], minutes[-60:]
+    assert (hour["o"], hour["c"]) == (of_it[0]["o"], of_it[-1]["c"])
+    assert (hour["h"], hour["l"]) == (max(bar["h"] for bar in of_it), min(bar["l"] for bar in of_it))
+    assert past_bars(world, 2, limit=60) == of_it
+
+
+def test_the_same_seed_has_the_same_past_whoever_asks_for_what_first() -> None:
+    one, other = World(seed=1, start=START), World(seed=1, start=START)
+    days = past_bars(one, 4)
+    other.run(START)
+    assert past_bars(other, 2, limit=10) == past_bars(one, 2, limit=10)
+    assert past_bars(other, 4) == days
+    assert past_bars(World(seed=2, start=START), 4) != days
+
+
+@pytest.mark.parametrize("contract", [MNQ, CORN])
+def test_the_past_kept_the_hours_that_are_kept(contract: str) -> None:
+    world = World(seed=1, start=START, options=STILL.but(sessions=True))
+    group = world.markets[contract].contract.group
+    times = [datetime.fromisoformat(bar["t"]) for bar in past_bars(world, 2, contract=contract)]
+    assert len(times) > 15_000
+    assert all(is_open(at, group) for at in times)
+    assert {bar["c"] for bar in past_bars(world, 2)} == {25000}, "where prices stand still they always have"
+
+
+async def test_a_bot_gets_the_bars_of_the_last_days(calm: System, autojump_clock: object) -> None:
+    await trio.sleep(30)
+    rows = await bars(calm, MNQ, START - timedelta(minutes=600), 700)
+    assert len(rows) == 600
+    assert rows == sorted(rows, key=lambda row: row["t"])
+    assert rows == (await bars(calm, MNQ, START - timedelta(minutes=600), 599))
 
 
 # --- sessions ---

@@ -73,7 +73,7 @@ class Exchange:
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
         self.listing = Listing(self.options.month_roll)
-        self.markets = Markets(self.listing, self.options, self.chance, prices or {})
+        self.markets = Markets(self.listing, self.options, self.chance, prices or {}, start)
         self.books: dict[int, Book] = {}
         for user in self.users.values():
             for setup in user.accounts:

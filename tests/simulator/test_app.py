@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from flatguard.simulator import World
 from flatguard.simulator.app import Gateway
 from tests.simulator.conftest import COMBINE, MNQ, START, calm_world, running
 
@@ -39,6 +40,19 @@ async def test_while_it_catches_up_it_answers(autojump_clock: MockClock) -> None
         with trio.fail_after(0.1):
             await system.rest("Account/search", onlyActiveAccounts=True)
         assert system.gateway.now() < START + timedelta(seconds=0.4)
+
+
+def test_a_quote_wakes_once_and_leaves_in_time() -> None:
+    world = World(seed=1, start=START)
+    world.watch(MNQ, START)
+    assert world.outbox.next_moment is not None
+    world.outbox.take(world.outbox.next_moment)
+    for _ in range(20):
+        wake = world.next_wake
+        assert wake is not None
+        world.run(wake)
+        assert world.outbox.next_moment == wake
+        assert world.outbox.take(wake)
 
 
 def crash(*_: object, **__: object) -> None:

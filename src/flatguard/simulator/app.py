@@ -22,7 +22,6 @@ from flatguard.simulator.negotiation import Negotiations
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rows import rest_time
 from flatguard.simulator.tokens import Tokens
-from flatguard.simulator.wire import TEAR
 from flatguard.simulator.world import World
 
 _MOST_AT_ONCE = 50
@@ -160,9 +159,8 @@ class Gateway:
                 self._crash = error
                 self.stir()
                 raise
-            if scope["type"] == "websocket":  # a call is answered already
+            if scope["type"] == "websocket":  # Hypercorn ends what we have left; a call is answered already
                 traceback.print_exception(error)
-                await scope[TEAR]()
 
     async def _crashed(self, request: Request, error: Exception) -> Response:
         """Answer a call in which the double itself has crashed; Starlette raises the error again afterwards."""

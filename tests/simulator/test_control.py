@@ -12,7 +12,7 @@ from attrs import evolve
 from flatguard.simulator import Options, UserSetup, World
 from flatguard.simulator.faults import EVENTS, PATHS
 from flatguard.simulator.hubs import METHODS
-from flatguard.simulator.rest import ENDPOINTS
+from flatguard.simulator.operations import ENDPOINTS
 from flatguard.simulator.setup import DEFAULT_ACCOUNTS
 from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 

@@ -32,17 +32,17 @@ from flatguard.simulator.bodies import (
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.exact_json import plain
 from flatguard.simulator.faults import KNOWN_FAULTS, objections
-from flatguard.simulator.rest import (
+from flatguard.simulator.operations import (
     CANCEL_SCHEMA,
     MODIFY_SCHEMA,
     PLACE_SCHEMA,
     Reply,
     edit_of,
-    json_response,
     mutated,
     placed,
     ticket_of,
 )
+from flatguard.simulator.rest import json_response
 from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
 
 if TYPE_CHECKING:

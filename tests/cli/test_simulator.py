@@ -35,6 +35,8 @@ def test_the_ready_line_holds_all_that_a_bot_needs_and_it_ends_when_asked() -> N
             "users",
             "contracts",
             "seed",
+            "sessions",
+            "month_roll",
         }
         assert ready["seed"] == 5
         user = ready["users"][0]

@@ -11,7 +11,7 @@ from typing import Any
 import httpcore
 import httpx
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from starlette.types import Receive, Scope, Send
 
 from flatguard.gateway import rest
@@ -22,6 +22,7 @@ from flatguard.gateway.token import Token
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.memory import InMemoryGateway, open_in_memory
 from flatguard.simulator.options import Options
+from flatguard.simulator.setup import DEFAULT_USERS
 from flatguard.simulator.world import Ticket, World
 from tests.fakes.clock import TrioClock
 from tests.fakes.gateway_client import DialBackend
@@ -137,7 +138,10 @@ async def open_gateway(
     options: Options | None = None, *, api_key: str | None = None, seed: int = 1
 ) -> AsyncIterator[MemoryGateway]:
     """Run a calm double, or one with ``options``, and everything that is needed to talk to it."""
-    world = World(seed=seed, start=START, options=options if options is not None else Options.calm())
+    first, *others = DEFAULT_USERS[0].accounts
+    unlimited = evolve(first, max_minis=None)  # so that pages and pages of orders can rest
+    users = (evolve(DEFAULT_USERS[0], accounts=(unlimited, *others)),)
+    world = World(seed=seed, start=START, options=options if options is not None else Options.calm(), users=users)
     user = next(iter(world.users.values()))
     failure: BaseException | None = None
     async with open_in_memory(world) as double, trio.open_nursery() as nursery:

@@ -21,7 +21,7 @@ from flatguard.simulator.bodies import Field
 from flatguard.simulator.control import SCHEMAS
 from flatguard.simulator.invariants import broken
 from flatguard.simulator.memory import open_in_memory
-from flatguard.simulator.rest import ENDPOINTS
+from flatguard.simulator.operations import ENDPOINTS
 from flatguard.simulator.scenario import load_scenario
 from tests.fakes.gateway_client import Rest, http_over, open_hub, read
 from tests.simulator.conftest import COMBINE, EXPRESS, MNQ, START, System, calm_world

@@ -7,8 +7,13 @@ from decimal import Decimal
 
 import pytest
 import trio
+from attrs import evolve
 
-from flatguard.simulator import World
+from flatguard.simulator import Options, UserSetup, World
+from flatguard.simulator.faults import EVENTS, PATHS
+from flatguard.simulator.hubs import METHODS
+from flatguard.simulator.operations import ENDPOINTS
+from flatguard.simulator.setup import DEFAULT_ACCOUNTS
 from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, SELL, START, System, running
 
 
@@ -22,6 +27,7 @@ async def test_a_price_set_by_hand_holds_until_it_is_let_go(autojump_clock: obje
             "bid": Decimal("25009.75"),
             "ask": Decimal("25010.25"),
             "held": True,
+            "traded": True,
         }
         await trio.sleep(30)
         assert system.world.markets[MNQ].last == 25010
@@ -56,6 +62,8 @@ async def test_a_price_that_cannot_be_is_refused_with_the_reason(
         ("faults", {"name": "drop_event", "target": "user"}, "target"),
         ("faults", {"name": "cut_hub", "target": "users"}, "target"),
         ("faults", {"name": "http_500", "target": "Order/place"}, "target"),
+        ("faults", {"name": "http_500", "target": "/api/Order/placed"}, "target"),
+        ("faults", {"name": "drop_event", "target": "GatewayUserTrades"}, "target"),
         ("faults", {"name": "partial_fills", "target": "MNQ"}, "target"),
         ("faults", {"name": "slow", "probability": 1.5}, "probability"),
         ("faults", {"name": "slow", "count": 0}, "count"),
@@ -89,6 +97,22 @@ async def test_the_traders_own_hand_uses_no_allowance_and_shows_on_the_hub(
     refused = await calm.rest.sim("orders", accountId=1, contractId="MNQ", type=2, side=0, size=1)
     assert refused == {"orderId": None, "success": False, "errorCode": 1, "errorMessage": None}
     assert (await calm.rest.http.post("/sim/orders", json={"accountId": COMBINE})).status_code == 400
+
+
+async def test_the_traders_own_hand_changes_and_cancels_an_order(autojump_clock: object) -> None:
+    follower = evolve(DEFAULT_ACCOUNTS[0], follower=True)
+    users = (UserSetup(user_name="trader1", accounts=(follower,)),)
+    async with running(World(seed=1, start=START, options=Options.calm(), users=users)) as system:
+        order_id = (await system.place(kind=LIMIT, limitPrice=24900))["orderId"]
+        which = {"accountId": COMBINE, "orderId": order_id}
+        assert (await system.rest.sim("modify", **which, limitPrice=24800, size=2))["success"]
+        row = (await system.rest("Order/searchById", **which))["order"]
+        assert (row["limitPrice"], row["size"]) == (24800, 2)
+        assert (await system.rest.sim("modify", **which, size=0))["errorCode"] == 3
+        assert (await system.rest("Order/cancel", **which))["errorCode"] == 6, "that is the API, not the platform"
+        assert await system.rest.sim("cancel", **which) == {"success": True, "errorCode": 0, "errorMessage": None}
+        assert (await system.rest.sim("cancel", **which))["errorCode"] == 2
+        assert (await system.rest.sim("cancel", accountId=1, orderId=1))["errorCode"] == 1
 
 
 async def test_the_desk_locks_an_account_and_the_hub_tells(calm: System, autojump_clock: object) -> None:
@@ -192,3 +216,8 @@ async def test_a_key_that_nobody_knows_is_refused_by_its_name(calm: System, auto
     assert refused.status_code == 400
     assert "probabilty is not known here" in refused.text
     assert (await calm.rest("Account/search", onlyActiveAccounts=True))["success"]
+
+
+def test_the_targets_of_faults_are_what_there_is() -> None:
+    assert set(PATHS) == set(ENDPOINTS)
+    assert set(EVENTS) == {method.event for methods in METHODS.values() for _, method in methods.values()}

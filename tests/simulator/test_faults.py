@@ -295,6 +295,27 @@ async def test_error_pending_on_orders(calm: System, autojump_clock: object, pat
     assert row["status"] == 3 or row["limitPrice"] == 24800
 
 
+async def test_an_order_answered_by_a_pending_code_shows_at_status_6_until_it_acts(
+    calm: System, autojump_clock: object
+) -> None:
+    await fault(calm, "error_pending", count=2, delay_s=4)
+    bracket = {"stopLossBracket": {"ticks": -40, "type": 4}}
+    assert (await calm.place(kind=LIMIT, limitPrice=24900, customTag="a", **bracket))["errorCode"] == 6
+    assert (await calm.place(customTag="b"))["errorCode"] == 6
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert [(row["customTag"], row["status"]) for row in rows] == [("a", 6), ("a-SL", 8), ("b", 6)]
+    which = {**ACCOUNT, "orderId": rows[2]["id"]}
+    assert (await calm.rest("Order/modify", **which, size=2))["errorCode"] == 3
+    assert (await calm.rest("Order/cancel", **which))["success"], "it never reaches the market"
+    await trio.sleep(5)
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert ([row["status"] for row in rows], size(calm)) == ([1, 8, 3], 0)
+    await calm.move(24895)
+    await trio.sleep(1)
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert ([row["status"] for row in rows], size(calm)) == ([2, 1, 3], 1)
+
+
 async def test_error_pending_fails(calm: System, autojump_clock: object) -> None:
     await fault(calm, "error_pending_fails", delay_s=4)
     answer = await calm.place(customTag="lost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,15 @@ async def test_at_the_floor_the_firm_locks_cancels_and_closes_by_ordinary_orders
         assert (await system.place())["errorCode"] == 10
         active = (await system.rest("Account/search", onlyActiveAccounts=True))["accounts"]
         assert COMBINE not in [row["id"] for row in active]
+
+
+async def test_a_balance_put_below_the_floor_locks_as_a_loss_would(autojump_clock: object) -> None:
+    async with running(world(liquidates=True)) as system:
+        await system.place(size=2)
+        row = await system.rest.sim("account", accountId=COMBINE, balance=48000.25)
+        assert row["canTrade"] is False, "the spread is below"
+        await trio.sleep(1)
+        assert system.world.position(COMBINE, MNQ) == 0
 
 
 async def test_without_that_rule_the_floor_closes_nothing(calm: System, autojump_clock: object) -> None:
@@ -210,8 +220,63 @@ def test_a_scenario_file_sets_up_logins_and_accounts_of_every_kind(tmp_path: Pat
 async def test_the_platforms_own_button_cancels_and_closes_everything(calm: System, autojump_clock: object) -> None:
     await calm.place(size=2, stopLossBracket={"ticks": -10, "type": 4})
     await calm.place(kind=LIMIT, limitPrice=24900)
-    await calm.rest.sim("flatten", accountId=COMBINE)
+    _, stop, limit = [row["id"] for row in await orders(calm)]
+    done = await calm.rest.sim("flatten", accountId=COMBINE)
+    assert done == {"cancelled": [stop, limit], "closing": [MNQ], "left": []}
     await trio.sleep(1)
     assert (calm.world.position(COMBINE, MNQ), await working(calm)) == (0, [])
     assert [row["status"] for row in await orders(calm)] == [2, 3, 3, 2]
     assert calm.world.account(COMBINE).can_trade
+
+
+FRIDAY = datetime(2026, 11, 20, 21, 50, tzinfo=UTC)
+"""15:50 in Chicago; the week ends at 16:00."""
+
+
+async def test_while_the_exchange_pauses_nothing_trades_by_hand_either(autojump_clock: object) -> None:
+    options = Options.calm().but(sessions=True)
+    async with running(World(seed=1, start=FRIDAY, options=options)) as system:
+        await system.place(size=2)
+        await system.place(SELL, kind=STOP, stopPrice=24900)
+        resting = await system.place(kind=LIMIT, limitPrice=24950)
+        await system.rest.sim("clock", advance_s=12 * 60)
+        answer = await system.rest.sim("price", contractId="MNQ", price=24890)
+        assert (answer["price"], answer["held"], answer["traded"]) == (24890, True, False)
+        await system.rest.sim("cancel", accountId=COMBINE, orderId=resting["orderId"])
+        await trio.sleep(60)
+        assert (system.world.position(COMBINE, MNQ), len(await trades(system))) == (2, 1)
+        await system.rest.sim("clock", advance_s=49 * 3600)  # Sunday, 17:03
+        await system.rest.login("trader1", system.world.users["trader1"].api_key)
+        await trio.sleep(1)
+        assert system.world.position(COMBINE, MNQ) == 1, "the stop fills at the opening"
+        await system.rest.sim("clock", advance_s=23 * 3600)
+        await system.rest.login("trader1", system.world.users["trader1"].api_key)
+        done = await system.rest.sim("flatten", accountId=COMBINE)
+        assert (done["closing"], done["left"]) == ([], [MNQ])
+        await trio.sleep(60)
+        assert system.world.position(COMBINE, MNQ) == 1
+
+
+async def test_what_the_firm_cannot_close_in_a_pause_it_closes_at_the_opening(autojump_clock: object) -> None:
+    users = (UserSetup(user_name="trader1", accounts=(evolve(DEFAULT_ACCOUNTS[0], liquidates=True),)),)
+    options = Options.calm().but(sessions=True)
+    async with running(World(seed=1, start=FRIDAY, options=options, users=users)) as system:
+        await system.place()
+        await trio.sleep(6 * 60)
+        await system.rest.sim("account", accountId=COMBINE, balance=40000)
+        await trio.sleep(48 * 3600)
+        assert system.world.position(COMBINE, MNQ) == 1
+        await trio.sleep(2 * 3600)
+        assert (system.world.position(COMBINE, MNQ), system.world.account(COMBINE).can_trade) == (0, False)
+
+
+async def test_in_a_month_that_has_expired_nothing_trades_by_hand_either(autojump_clock: object) -> None:
+    expires = datetime(2026, 12, 18, 21, tzinfo=UTC)
+    options = Options.calm().but(month_roll=True)
+    async with running(World(seed=1, start=expires, options=options)) as system:
+        assert (await system.place())["success"]
+        await system.rest.sim("clock", advance_s=3600)
+        assert (await system.rest.sim("price", contractId=MNQ, price=24000))["traded"] is False
+        assert (await system.rest.sim("flatten", accountId=COMBINE))["left"] == [MNQ]
+        await trio.sleep(60)
+        assert (system.world.position(COMBINE, MNQ), len(await trades(system))) == (1, 1)

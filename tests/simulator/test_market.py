@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from flatguard.simulator import Options, World, serve_simulator
 from flatguard.simulator.contracts import PRODUCTS, Listing, contract_of
 from flatguard.simulator.exact_json import dumps
 from flatguard.simulator.scenario import load_scenario
+from flatguard.simulator.sessions import is_open
 from flatguard.simulator.tape import Tape, Tick, path_ticks
 from tests.fakes.gateway_client import Hub, Rest
 from tests.simulator.conftest import BUY, COMBINE, ES, LIMIT, MNQ, SELL, START, System, calm_world, running
@@ -112,6 +114,19 @@ def test_a_path_meets_each_point_in_time_leaves_no_tick_out_and_never_goes_back(
         assert after.at - before.at <= pace + timedelta(microseconds=1)
     for seconds, price in on_grid:
         assert Tick(START + timedelta(microseconds=int(seconds * 1_000_000)), price) in ticks
+    for later in (timedelta(milliseconds=ms) for ms in range(0, 31_000, 1_234)):
+        wound, sought = Tape(iter(ticks)), Tape(iter(ticks), partial(path_ticks, on_grid, START, QUARTER, pace))
+        assert wound.skip_to(START + later) == sought.skip_to(START + later)
+        assert wound.coming == sought.coming, "the same is found without winding through all of it"
+
+
+def test_a_path_of_years_is_put_forward_at_once() -> None:
+    far = partial(path_ticks, [(Decimal(0), Decimal(1)), (Decimal(10**9), Decimal(10**6))], START, QUARTER)
+    ticks = partial(far, timedelta(milliseconds=1))
+    tape = Tape(ticks(), ticks)
+    tick = tape.skip_to(START + timedelta(days=9000))
+    assert tick is not None
+    assert START + timedelta(days=9000) - tick.at <= timedelta(milliseconds=1)
 
 
 # --- by hand ---
@@ -220,6 +235,31 @@ async def test_recorded_ticks_keep_their_times_bids_asks_and_volumes(tmp_path: P
     assert (market.last, market.ask) == (Decimal("25002.25"), Decimal("25002.25"))
 
 
+async def test_a_limit_fills_by_a_recordings_bid_and_ask_where_it_tells_them(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    (tmp_path / "ticks.csv").write_text(
+        "time,price,bid,ask\n"
+        "0,25000,24999,25001\n"
+        "2,24990,24989,24995\n"
+        "3,24991,24989,24990\n"
+        "4,25010,25005,25011\n"
+        "5,25010,25010,25011\n"
+        "6,24980,,\n"
+    )
+    text = '[options]\ncalm = true\n[[recordings]]\ncontract = "MNQ"\npath = "ticks.csv"\nformat = "ticks"\n'
+    async with running(scenario(tmp_path, text)) as system:
+        await system.place(kind=LIMIT, limitPrice=24990)
+        await system.place(SELL, kind=LIMIT, limitPrice=25010)
+        await system.place(kind=LIMIT, limitPrice=24980)
+        held = []
+        await trio.sleep(0.5)
+        for _ in range(6):
+            await trio.sleep(1)
+            held.append(system.world.position(COMBINE, MNQ))
+    assert held == [0, 0, 1, 1, 0, 1], "the last one by the last price, as the row tells no more"
+
+
 def test_a_recording_that_ends_before_the_start_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "bars.csv").write_text(BARS)
     text = '[[recordings]]\ncontract = "MNQ"\npath = "bars.csv"\nformat = "bars"\nat = "absolute"\n'
@@ -249,6 +289,7 @@ def test_a_recording_that_ends_before_the_start_is_refused_with_what_to_do(tmp_p
         ("ticks", "time,price,volume\n1,25000,1.5\n", "line 2, column volume: '1.5' is not a whole number"),
         ("ticks", "time,price,bid,ask\n1,25000,25000,25000\n", "line 2, column bid: is not below the ask"),
         ("ticks", "time,price\n2,25000\n1,25000\n", "line 3, column time: is earlier than the row before"),
+        ("ticks", "time,price\n" + "1,25000\n" * 1001, "line 1002, column time: is that of more than 1000 rows"),
         ("bars", "time,open,high,low,close,volume\n1,4,3,3,4,1\n", "line 2, column high: is lower than another price"),
         ("bars", "time,open,high,low,close,volume\n1,4,5,5,5,1\n", "line 2, column low: is higher than another price"),
         ("bars", "time,open,high,low,close,volume\n1,4,4,4,4,1\n1,4,4,4,4,1\n", "line 3, column time: is the same"),
@@ -286,6 +327,60 @@ def test_a_tape_is_taken_in_order_and_once() -> None:
     assert tape.take(START) == ticks[0]
     assert tape.skip_to(START + timedelta(seconds=3)) == ticks[2]
     assert (tape.skip_to(START), tape.take(START + timedelta(seconds=9))) == (None, ticks[3])
+
+
+# --- the time before the start ---
+
+
+def past_bars(
+    world: World, unit: int, width: int = 1, limit: int = 20_000, contract: str = MNQ
+) -> list[dict[str, Any]]:
+    """Return all bars that there are before the start, the oldest first."""
+    ever = START - timedelta(days=3000)
+    return world.markets[contract].bars(unit, width, ever, START, limit, START, partial=True)[::-1]
+
+
+def test_before_the_start_there_is_a_past_that_leads_to_the_price_at_the_start() -> None:
+    world = World(seed=1, start=START, prices={"MNQ": Decimal(26000)})
+    minutes = past_bars(world, 2)
+    assert (len(minutes), minutes[-1]["c"], minutes[-1]["t"]) == (20_000, 26000, "2026-11-18T14:59:00+00:00")
+    days = past_bars(world, 4)
+    assert len(days) == 3 * 365
+    for series in (minutes, days):
+        assert all(before["c"] == after["o"] for before, after in pairwise(series))
+        assert all(bar["l"] <= min(bar["o"], bar["c"]) <= max(bar["o"], bar["c"]) <= bar["h"] for bar in series)
+        assert len({bar["c"] for bar in series}) > 100
+    hour, of_it = past_bars(world, 3)[-1], minutes[-60:]
+    assert (hour["o"], hour["c"]) == (of_it[0]["o"], of_it[-1]["c"])
+    assert (hour["h"], hour["l"]) == (max(bar["h"] for bar in of_it), min(bar["l"] for bar in of_it))
+    assert past_bars(world, 2, limit=60) == of_it
+
+
+def test_the_same_seed_has_the_same_past_whoever_asks_for_what_first() -> None:
+    one, other = World(seed=1, start=START), World(seed=1, start=START)
+    days = past_bars(one, 4)
+    other.run(START)
+    assert past_bars(other, 2, limit=10) == past_bars(one, 2, limit=10)
+    assert past_bars(other, 4) == days
+    assert past_bars(World(seed=2, start=START), 4) != days
+
+
+@pytest.mark.parametrize("contract", [MNQ, CORN])
+def test_the_past_kept_the_hours_that_are_kept(contract: str) -> None:
+    world = World(seed=1, start=START, options=STILL.but(sessions=True))
+    group = world.markets[contract].contract.group
+    times = [datetime.fromisoformat(bar["t"]) for bar in past_bars(world, 2, contract=contract)]
+    assert len(times) > 15_000
+    assert all(is_open(at, group) for at in times)
+    assert {bar["c"] for bar in past_bars(world, 2)} == {25000}, "where prices stand still they always have"
+
+
+async def test_a_bot_gets_the_bars_of_the_last_days(calm: System, autojump_clock: object) -> None:
+    await trio.sleep(30)
+    rows = await bars(calm, MNQ, START - timedelta(minutes=600), 700)
+    assert len(rows) == 600
+    assert rows == sorted(rows, key=lambda row: row["t"])
+    assert rows == (await bars(calm, MNQ, START - timedelta(minutes=600), 599))
 
 
 # --- sessions ---

@@ -150,14 +150,12 @@ def test_the_example_in_virtual_time_runs() -> None:
 def test_the_commands_and_snippets_run_against_a_double_as_they_stand(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not on this machine")
-    answers = []
     with served("--seed", "1") as ready:
-        token = ""
-        for line in (line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl")):
-            words = shlex.split(line.replace(SHOWN, ready["rest_url"]).replace("$TOKEN", token))
-            done = subprocess.run([*words, "--fail"], capture_output=True, text=True, check=True, timeout=20)
-            answers.append(json.loads(done.stdout))
-            token = answers[0]["token"]
+        lines = [line for block in blocks("sh") for line in block.splitlines() if "curl " in line]
+        commands = "\n".join(["set -e", *lines]).replace("curl -s", "curl -s --fail -w '\\n'")
+        commands = commands.replace(SHOWN, ready["rest_url"])
+        done = subprocess.run(["sh", "-c", commands], capture_output=True, text=True, check=True, timeout=60)
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
         (snippet,) = (block for block in blocks("python") if "httpx" in block)
         exec(compile(snippet.replace(SHOWN, ready["rest_url"]), "docs/simulator.md", "exec"), {})
     shown = [json.loads(line.replace("…", "")) for block in blocks("json")[1:] for line in block.splitlines()]

@@ -171,6 +171,13 @@ contract = "MNQ"
         ('start = "2026-11-18"', "start", "must be a date with a time and an offset"),
         ("start = 2026-11-18T15:00:00", "start", "must be a date with a time and an offset"),
         ("[options]\nspeed = 0", "options.speed", "must be more than 0"),
+        ("[options]\nspeed = 3601", "options.speed", "must be at most 3600"),
+        ("[options]\nmarket_step_ms = 0.5", "options.market_step_ms", "must be at least 1"),
+        (
+            '[[paths]]\ncontract = "MNQ"\npoints = [[0, 25000], [1, 25250.25]]',
+            "paths[0].points",
+            "[1]: is more than 1000 ticks a second away",
+        ),
         ("[options]\nmarket_step_ms = 0", "options.market_step_ms", "must be more than 0"),
         ("[options]\nhub_lag_ms = [3, 1]", "options.hub_lag_ms", "the lower number and the higher"),
         ("[options]\naccount_repeats = [-1, 1]", "options.account_repeats", "from 0 to 1000"),
@@ -210,6 +217,18 @@ contract = "MNQ"
             "paths[0].points",
             "no number that anything here can have",
         ),
+        *(
+            ("[[users]]\nuser_name = 'a'\n[[users.accounts]]\n" + account, f"users[0].accounts[0].{key}", complaint)
+            for account, key, complaint in (
+                ("id = 0", "id", "must be a positive number of 32 bits"),
+                ("id = 2147483648", "id", "must be a positive number of 32 bits"),
+                ("max_minis = -1", "max_minis", "must be from 0 to"),
+                ("balance = '0.00001'", "balance", "at most four decimals"),
+                ("floor = '0.00001'", "floor", "at most four decimals"),
+            )
+        ),
+        ("[options]\nrefusal_when_locked = 0", "options.refusal_when_locked", "must be 2, 4 or 10"),
+        ('[[faults]]\nat_s = 0\nname = "slow"\ntarget = "/api/Order"', "faults[0].target", "/api/Order/place"),
         ("start = 2100-03-01T15:00:00Z", "start", "between 2001 and 2098"),
         ('[[users]]\nuser_name = "anna"\n[[users]]\nuser_name = "Anna"', "users", "two users bear the same name"),
     ],

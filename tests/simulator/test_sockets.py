@@ -27,6 +27,7 @@ async def test_the_ready_line_says_all_that_a_client_needs(nursery: trio.Nursery
     ready: dict[str, Any] = await nursery.start(serve_simulator, world())
     assert list(ready) == [
         "rest_url", "user_hub_url", "market_hub_url", "control_url", "users", "contracts", "seed",
+        "sessions", "month_roll",
     ]  # fmt: skip
     assert ready["user_hub_url"] == ready["rest_url"] + "/hubs/user"
     (user,) = ready["users"]
@@ -38,6 +39,19 @@ async def test_the_ready_line_says_all_that_a_client_needs(nursery: trio.Nursery
         "tick_value": "0.50",
         "price": "25000",
     }
+
+
+async def test_a_crash_within_a_request_does_not_end_it(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = world()
+    monkeypatch.setattr(broken, "flatten", lambda *_: 1 / 0)
+    ready: dict[str, Any] = await nursery.start(serve_simulator, broken)
+    async with httpx.AsyncClient(base_url=ready["control_url"]) as http:
+        for _ in range(2):
+            assert (await http.post("/flatten", json={"accountId": COMBINE})).status_code == 500
+        assert (await http.get("/truth")).status_code == 200
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 async def test_a_client_trades_over_sockets(nursery: trio.Nursery) -> None:

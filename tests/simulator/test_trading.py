@@ -145,6 +145,34 @@ async def test_the_firm_counts_ten_micros_as_one_mini(calm: System, autojump_clo
     assert (await calm.place(SELL, 60))["success"], "a reversal to the same size is not more"
 
 
+async def test_the_firm_counts_what_orders_that_rest_could_add(calm: System, autojump_clock: object) -> None:
+    resting = await calm.place(kind=LIMIT, size=30, limitPrice=24900)
+    assert (await calm.place(size=21))["errorMessage"] == "Not enough margin."
+    assert (await calm.place(size=20))["success"]
+    for ticks in (40, 80):
+        assert (await calm.place(SELL, 20, kind=STOP, stopPrice=25000 - ticks))["success"], "less is always possible"
+    await calm.rest("Order/cancel", accountId=COMBINE, orderId=resting["orderId"])
+    assert (await calm.place(SELL, 31, kind=STOP, stopPrice=24900))["errorMessage"] == "Not enough margin."
+    assert (await calm.place(size=30, stopLossBracket=SL, takeProfitBracket=TP))["success"], "legs add nothing"
+
+
+async def test_an_order_is_made_no_larger_than_it_could_have_been_placed(calm: System, autojump_clock: object) -> None:
+    await calm.place()
+    resting = await calm.place(kind=LIMIT, limitPrice=24900)
+    which = {"accountId": COMBINE, "orderId": resting["orderId"]}
+
+    async def made(size: int) -> tuple[int, str | None]:
+        answer = await calm.rest("Order/modify", **which, size=size, limitPrice=24800)
+        return answer["errorCode"], answer["errorMessage"]
+
+    assert await made(50) == (3, "Not enough margin.")
+    assert await made(49) == (0, None)
+    await calm.rest.sim("account", accountId=COMBINE, canTrade=False)
+    assert [await made(50), await made(40)] == [(6, None), (0, None)]
+    await calm.rest.sim("account", accountId=COMBINE, canTrade=True, balance=48000)
+    assert [await made(41), await made(30)] == [(3, "Not enough margin."), (0, None)]
+
+
 async def test_below_the_firms_floor_nothing_is_opened_and_all_can_be_closed(
     calm: System, autojump_clock: object
 ) -> None:
@@ -152,8 +180,18 @@ async def test_below_the_firms_floor_nothing_is_opened_and_all_can_be_closed(
     await calm.rest.sim("account", accountId=COMBINE, balance=48000)
     answer = await calm.place()
     assert (answer["errorCode"], answer["errorMessage"]) == (3, None)
+    assert (await calm.place(SELL, 2))["errorCode"] == 3, "half of it would open the other side"
     assert (await calm.place(SELL))["success"]
     assert await position(calm) == 0
+
+
+@pytest.mark.parametrize(("first", "then"), [("q", "q-SL"), ("q", "q-TP"), ("q-TP", "q")])
+async def test_an_order_cannot_bear_the_tag_of_a_leg(
+    calm: System, autojump_clock: object, first: str, then: str
+) -> None:
+    assert (await calm.place(customTag=first, stopLossBracket=SL, takeProfitBracket=TP))["success"]
+    again = await calm.place(customTag=then, stopLossBracket=SL, takeProfitBracket=TP)
+    assert again["errorMessage"] == "Specified custom tag is already in use"
 
 
 async def test_an_express_account_trades_from_a_balance_of_zero(calm: System, autojump_clock: object) -> None:
@@ -319,6 +357,12 @@ async def test_a_trailing_stop_follows_the_market_one_way(calm: System, autojump
 async def test_a_trailing_leg_stands_at_its_distance_from_the_fill(calm: System, autojump_clock: object) -> None:
     await calm.place(stopLossBracket=bracket(-40, TRAILING))
     await trio.sleep(1)
+    leg = (await orders(calm))[1]
+    assert (leg["trailDistance"], leg["trailPrice"]) == (-40, -10), "signed, as all bracket ticks"
+    await calm.rest("Order/modify", accountId=COMBINE, orderId=leg["id"], trailPrice=24995)
+    assert (await orders(calm))[1]["trailDistance"] == -20
+    await calm.rest("Order/modify", accountId=COMBINE, orderId=leg["id"], trailPrice=24990)
+    await calm.move(Decimal("25000.25"))
     await calm.move(24991)
     assert await position(calm) == 1
     await calm.move(Decimal("24990.25"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,6 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from flatguard.simulator import control, hubs, rest
+from flatguard.simulator.bodies import PROBLEM_TYPE, internal_error
 from flatguard.simulator.limits import Allowances
 from flatguard.simulator.negotiation import Negotiations
 from flatguard.simulator.outbox import Event
@@ -22,13 +24,18 @@ from flatguard.simulator.rows import rest_time
 from flatguard.simulator.tokens import Tokens
 from flatguard.simulator.world import World
 
+_MOST_AT_ONCE = 50
+"""Things that happen in the world before other tasks have their turn: some milliseconds' work."""
+
 
 class Gateway:
     """A world that lives. ``app`` serves it; ``run`` makes its time pass, ``speed`` times as fast as Trio's clock."""
 
-    def __init__(self, world: World, *, speed: float = 1) -> None:
+    def __init__(self, world: World, *, speed: float = 1, survives_crashes: bool = False) -> None:
         self.world = world
         self.speed = speed
+        self.survives_crashes = survives_crashes
+        """Whether a crash within a request ends only that: a stranger's bot goes on, a test of ours must not."""
         self.tokens = Tokens(world.chance("tokens"), timedelta(seconds=world.options.token_life_s))
         self.trace_rng = world.chance("traces")
         self.negotiations = Negotiations(world.chance("negotiations"))
@@ -43,15 +50,22 @@ class Gateway:
         routes = [*rest.routes(self), *hubs.routes(self), *control.routes(self)]
         paths = [route.path for route in routes if isinstance(route, (Route, WebSocketRoute))]
         self._paths = {path.lower(): path for path in paths}
-        self._starlette = Starlette(routes=routes, exception_handlers={HTTPException: self._nowhere})
+        self._starlette = Starlette(
+            routes=routes, exception_handlers={HTTPException: self._nowhere, Exception: self._crashed}
+        )
         self._starlette.router.redirect_slashes = False
 
     def now(self) -> datetime:
-        """Return the broker's time: the start, and what has passed at its speed or been advanced since."""
+        """Let the world come up to the present, and return the broker's time.
+
+        That is the start, and what has passed at its speed or been advanced since. Where the machine cannot keep up
+        with so much trading, only a piece of it is done, and the broker's clock is as late as the world.
+        """
         moment = trio.current_time()
         if moment != self._read_at:
             self._read_at = moment
-            self._now = self.world.start + timedelta(seconds=(moment - self._began) * self.speed) + self._advanced
+            present = self.world.start + timedelta(seconds=(moment - self._began) * self.speed) + self._advanced
+            self._now = self.world.run(present, _MOST_AT_ONCE)
         return self._now
 
     def advance(self, distance: timedelta) -> None:
@@ -59,7 +73,7 @@ class Gateway:
         self.world.jump(self.now(), distance)
         self._advanced += distance
         self._now += distance
-        self.world.run(self.now())
+        self.world.run(self._now)
         self.stir()
 
     def stir(self) -> None:
@@ -90,19 +104,20 @@ class Gateway:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make time pass in the world and send its events, for ever; a cancel leaves the world as it is.
 
-        Raises whatever went wrong inside a request: a bug of the double must not look like a broker's mood.
+        Raises whatever went wrong inside a request, unless it is to survive that: in a test a bug of the double must
+        not look like a broker's mood.
         """
         task_status.started()
         while True:
             self._stirred = trio.Event()
             now = self.now()
-            self.world.run(now)
+            self.world.run(now)  # what has become due since the clock was read
             for event in self.world.outbox.take(now):
                 self._deliver(event)
             self._end_connections(now)
             if self._crash is not None:
                 raise self._crash
-            moment = self.world.next_moment
+            moment = self.world.next_wake
             until = float("inf") if moment is None else self._real_seconds_to(moment)
             with trio.move_on_after(until):
                 await self._stirred.wait()
@@ -140,9 +155,19 @@ class Gateway:
         except ClientDisconnect:
             pass  # gone before its request was whole
         except Exception as error:
-            self._crash = error
-            self.stir()
-            raise
+            if not self.survives_crashes:
+                self._crash = error
+                self.stir()
+                raise
+            if scope["type"] == "websocket":  # Hypercorn ends what we have left; a call is answered already
+                traceback.print_exception(error)
+
+    async def _crashed(self, request: Request, error: Exception) -> Response:
+        """Answer a call in which the double itself has crashed; Starlette raises the error again afterwards."""
+        await trio.lowlevel.checkpoint()
+        if self.survives_crashes:
+            traceback.print_exception(error)
+        return Response(internal_error(self.trace_rng), status_code=500, media_type=PROBLEM_TYPE)
 
     async def _nowhere(self, request: Request, error: Exception) -> Response:
         """Answer a call of what does not exist, or not by this method: without a body."""

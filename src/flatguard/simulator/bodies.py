@@ -18,6 +18,7 @@ from flatguard.simulator import exact_json
 
 Body = dict[str, Any]
 
+PROBLEM_TYPE = "application/problem+json; charset=utf-8"
 _DECIMAL = Context(prec=28)
 _DECIMAL_MAX = Decimal(79228162514264337593543950335)
 _DECIMAL_STEP = Decimal("1e-28")
@@ -180,6 +181,11 @@ def problem(errors: Mapping[str, list[str]], rng: random.Random) -> str:
 def unsupported_media(rng: random.Random) -> str:
     """Return the problem document of a 415."""
     return _document(415, "15.5.16", "Unsupported Media Type", rng)
+
+
+def internal_error(rng: random.Random) -> str:
+    """Return the problem document of a 500."""
+    return _document(500, "15.6.1", "An error occurred while processing your request.", rng)
 
 
 def _document(status: int, section: str, title: str, rng: random.Random, **more: object) -> str:

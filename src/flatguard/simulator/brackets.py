@@ -35,12 +35,20 @@ def legs_of(entry: Order, ticket: Ticket) -> Iterator[Order]:
             side=entry.side.other,
             size=entry.size,
             custom_tag=None if entry.custom_tag is None else f"{entry.custom_tag}-{suffix}",
-            trail_ticks=abs(leg.ticks) if leg.type == Type.TRAILING_STOP else None,
+            trail_ticks=leg.ticks if leg.type == Type.TRAILING_STOP else None,
             bracket_ticks=leg.ticks,
             parent_id=entry.id,
             linked_id=stop_id,
         )
         stop_id = entry.id + 1 + place
+
+
+def tags_of(ticket: Ticket) -> set[str]:
+    """Return the tags that an order and its legs will bear."""
+    if ticket.custom_tag is None:
+        return set()
+    legs = ((ticket.stop_loss, "SL"), (ticket.take_profit, "TP"))
+    return {ticket.custom_tag, *(f"{ticket.custom_tag}-{suffix}" for leg, suffix in legs if leg is not None)}
 
 
 def children(book: Book, parent_id: int) -> Iterator[Order]:

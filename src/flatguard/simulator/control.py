@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flatguard.simulator.bodies import (
+    PROBLEM_TYPE,
     BadBody,
     Body,
     Field,
@@ -31,7 +32,17 @@ from flatguard.simulator.bodies import (
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.exact_json import plain
 from flatguard.simulator.faults import KNOWN_FAULTS, objections
-from flatguard.simulator.rest import PLACE_SCHEMA, json_response, placed, ticket_of
+from flatguard.simulator.operations import (
+    CANCEL_SCHEMA,
+    MODIFY_SCHEMA,
+    PLACE_SCHEMA,
+    Reply,
+    edit_of,
+    mutated,
+    placed,
+    ticket_of,
+)
+from flatguard.simulator.rest import json_response
 from flatguard.simulator.rows import Row, account_row, order_row, position_row, trade_row
 
 if TYPE_CHECKING:
@@ -47,6 +58,8 @@ SCHEMAS: Mapping[str, Mapping[str, Field]] = MappingProxyType(
     {
         "price": {"contractId": required(text), "price": optional(number), "resume": optional(boolean)},
         "orders": PLACE_SCHEMA,
+        "modify": MODIFY_SCHEMA,
+        "cancel": CANCEL_SCHEMA,
         "faults": {
             "name": required(text),
             "target": optional(lambda value: value if isinstance(value, str) else str(int32(value))),
@@ -86,7 +99,8 @@ def routes(gateway: Gateway) -> Iterable[Route]:
     }
     for name, act in acts.items():
         yield Route(f"/sim/{name}", partial(_control, gateway, name, act), methods=["POST"])
-    yield Route("/sim/orders", partial(_order, gateway), methods=["POST"])
+    for name, by_hand in (("orders", _place), ("modify", _modify), ("cancel", _cancel)):
+        yield Route(f"/sim/{name}", partial(_trade, gateway, name, by_hand), methods=["POST"])
     yield Route("/sim/faults", partial(_end_faults, gateway), methods=["DELETE"])
     yield Route("/sim/truth", partial(_truth, gateway), methods=["GET"])
 
@@ -99,7 +113,7 @@ async def _read(gateway: Gateway, name: str, request: Request) -> Body | Respons
             body["contractId"] = _contract(gateway, contract_id).id
     except BadBody as bad:
         document = problem(bad.errors, gateway.trace_rng)
-        return Response(document, status_code=400, media_type="application/problem+json; charset=utf-8")
+        return Response(document, status_code=400, media_type=PROBLEM_TYPE)
     except _Unusable as error:
         return _refusal(error)
     return body
@@ -135,10 +149,11 @@ def _price(gateway: Gateway, body: Body) -> Row:
         raise _Unusable("give either a price or resume: true")
     if price is None:
         gateway.world.resume_price(contract.id, now)
+        traded = False
     elif not 0 < price <= _HIGHEST_PRICE or not contract.aligned(price):
         raise _Unusable(f"price: {contract.ticker} trades in steps of {contract.tick_size}; {price} is not one of them")
     else:
-        gateway.world.move_price(contract.id, price, now)
+        traded = gateway.world.move_price(contract.id, price, now)
     market = gateway.world.markets[contract.id]
     return {
         "contractId": contract.id,
@@ -146,17 +161,31 @@ def _price(gateway: Gateway, body: Body) -> Row:
         "bid": plain(market.bid),
         "ask": plain(market.ask),
         "held": market.held,
+        "traded": traded,
     }
 
 
-async def _order(gateway: Gateway, request: Request) -> Response:
-    body = await _read(gateway, "orders", request)
+async def _trade(gateway: Gateway, name: str, act: Callable[[Gateway, Body], Reply], request: Request) -> Response:
+    """Do what the trader's hand does on the platform, and answer as the broker answers the same call."""
+    body = await _read(gateway, name, request)
     if isinstance(body, Response):
         return body
-    answer = gateway.world.place(ticket_of(body), gateway.now())
+    reply = act(gateway, body)
     gateway.stir()
-    await gateway.sleep_until(answer.at)
-    return json_response(placed(answer).envelope())
+    await gateway.sleep_until(reply.at or gateway.now())
+    return json_response(reply.envelope())
+
+
+def _place(gateway: Gateway, body: Body) -> Reply:
+    return placed(gateway.world.place(ticket_of(body), gateway.now()))
+
+
+def _modify(gateway: Gateway, body: Body) -> Reply:
+    return mutated(gateway.world.modify(body["accountId"], body["orderId"], gateway.now(), edit_of(body)))
+
+
+def _cancel(gateway: Gateway, body: Body) -> Reply:
+    return mutated(gateway.world.cancel(body["accountId"], body["orderId"], gateway.now(), by_hand=True))
 
 
 def _start_fault(gateway: Gateway, body: Body) -> Row:
@@ -198,9 +227,12 @@ def _restart(gateway: Gateway, body: Body) -> Row:
 
 
 def _flatten(gateway: Gateway, body: Body) -> Row:
-    account_id = _account_id(gateway, body)
-    gateway.world.flatten(account_id, gateway.now())
-    return account_row(gateway.world.account(account_id))
+    cleared = gateway.world.flatten(_account_id(gateway, body), gateway.now())
+    return {
+        "cancelled": [order.id for order in cleared.cancelled],
+        "closing": [contract.id for contract in cleared.closing],
+        "left": [contract.id for contract in cleared.left],
+    }
 
 
 def _void(gateway: Gateway, body: Body) -> Row:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ from flatguard.simulator.rows import (
     trade_row,
 )
 from flatguard.simulator.sequences import Part, sequence_of
-from flatguard.simulator.sessions import is_open, next_opening
+from flatguard.simulator.sessions import is_open, next_opening, takes_orders
 from flatguard.simulator.setup import DEFAULT_USERS, AccountSetup, UserSetup
 from flatguard.simulator.state import Account, Book, Order, Position, Side, Status, Trade, Type
 from flatguard.simulator.tape import Tape
@@ -72,7 +73,7 @@ class Exchange:
         self.faults = Faults(self.chance("faults"))
         self.outbox = Outbox(self.options, self.faults, self.chance("outbox"))
         self.listing = Listing(self.options.month_roll)
-        self.markets = Markets(self.listing, self.options, self.chance, prices or {})
+        self.markets = Markets(self.listing, self.options, self.chance, prices or {}, start)
         self.books: dict[int, Book] = {}
         for user in self.users.values():
             for setup in user.accounts:
@@ -112,20 +113,48 @@ class Exchange:
         moments = [moment for moment in (self._next_act(), self.outbox.next_moment) if moment is not None]
         return min(moments, default=None)
 
+    @property
+    def next_wake(self) -> datetime | None:
+        """When the world has to be run again; None if nothing is under way.
+
+        Trading may come late, as ``run`` has it take place at its own moment, but what is told of it may not.
+        """
+        moments = [
+            self.outbox.earliest(at, for_users=self._may_change_accounts(contract_id))
+            for contract_id, at in self._steps.items()
+        ]
+        if self._agenda:
+            moments.append(self._agenda[0][0])
+        if (leaves_at := self.outbox.next_moment) is not None:
+            moments.append(leaves_at)
+        return min(moments, default=None)
+
+    def _may_change_accounts(self, contract_id: str) -> bool:
+        """Tell whether a price of this contract could fill an order or liquidate an account."""
+        return bool(self._working.get(contract_id)) or any(book.setup.liquidates for book in self.books.values())
+
     def _next_act(self) -> datetime | None:
         moments = list(self._steps.values())
         if self._agenda:
             moments.append(self._agenda[0][0])
         return min(moments, default=None)
 
-    def run(self, now: datetime) -> None:
-        """Let everything happen that was due until ``now``, each thing at its own moment."""
+    def run(self, now: datetime, most: float = math.inf) -> datetime:
+        """Let everything happen that was due until ``now``, each thing at its own moment.
+
+        Returns how far it got: to ``now``, or, having done ``most`` things, to the moment of the last of them.
+        """
+        done, reached = 0, now
         while (at := self._next_act()) is not None and at <= now:
+            if done >= most and at > reached:
+                return reached
+            done, reached = done + 1, at
             if self._agenda and self._agenda[0][0] == at:
                 heapq.heappop(self._agenda)[2](at)
             else:
                 contract_id = min(self._steps, key=lambda name: (self._steps[name], name))
                 self._step(contract_id, at)
+        return now
 
     def jump(self, now: datetime, distance: timedelta) -> None:
         """Move on by ``distance`` without the trading that would have taken place on the way."""
@@ -133,7 +162,8 @@ class Exchange:
         for contract_id, at in self._steps.items():
             market = self.markets[contract_id]
             market.skip_to(now + distance)
-            self._steps[contract_id] = market.next_step(now + distance) if market.driven else at + distance
+            following = market.next_step(now + distance)
+            self._steps[contract_id] = following if market.driven else min(at + distance, following)
 
     def schedule(self, at: datetime, act: Callable[[datetime], object]) -> None:
         """Have ``act(at)`` called when the time comes."""
@@ -166,12 +196,19 @@ class Exchange:
         self._watched[contract_id] -= 1
         self._wanted[event, contract_id] -= 1
 
-    def move_price(self, contract_id: str, price: Decimal, now: datetime) -> None:
-        """Trade at ``price`` now, fill what that touches, and hold the price there."""
+    def move_price(self, contract_id: str, price: Decimal, now: datetime) -> bool:
+        """Trade at ``price`` now, fill what that touches, and hold the price there.
+
+        Returns False where nothing trades at the moment: the price is only set, for when the market opens.
+        """
         self.run(now)
         market = self.markets[contract_id]
         market.held = True
+        if not self._trades(market.contract, now):
+            market.set_to(price)
+            return False
         self._traded(market, market.move_to(price, now), now)
+        return True
 
     def resume_price(self, contract_id: str, now: datetime) -> None:
         """Let a held price go on with whatever drives it."""
@@ -187,6 +224,21 @@ class Exchange:
     def _enliven(self, contract_id: str, at: datetime) -> None:
         self._steps.setdefault(contract_id, self.markets[contract_id].next_step(at))
 
+    def _has_expired(self, contract: Contract, at: datetime) -> bool:
+        return self.options.month_roll and at >= contract.ends_at
+
+    def _trades(self, contract: Contract, at: datetime) -> bool:
+        """Tell whether a contract trades: it has not expired, and the exchange does not pause."""
+        if self._has_expired(contract, at):
+            return False
+        return not self.options.sessions or is_open(at, contract.group)
+
+    def _takes_orders(self, contract: Contract, at: datetime) -> bool:
+        """Tell whether orders are accepted; on Fridays refusals begin before the pause."""
+        if self._has_expired(contract, at):
+            return False
+        return not self.options.sessions or takes_orders(at, contract.group)
+
     def _is_live(self, contract_id: str) -> bool:
         return (
             self.markets[contract_id].driven
@@ -198,7 +250,7 @@ class Exchange:
     def _step(self, contract_id: str, at: datetime) -> None:
         market = self.markets[contract_id]
         contract = market.contract
-        if self.options.month_roll and at >= contract.ends_at:
+        if self._has_expired(contract, at):
             for order_id, account_id in list(self._working.get(contract_id, {}).items()):
                 self._end(self.books[account_id], order_id, Status.EXPIRED, at)
             del self._steps[contract_id]
@@ -244,6 +296,8 @@ class Exchange:
                 self._try(order, market, at, arriving=False)
 
     def _try(self, order: Order, market: Market, at: datetime, *, arriving: bool) -> None:
+        if not self._trades(market.contract, at):
+            return
         level = None
         if order.type is Type.TRAILING_STOP:
             assert order.trail_ticks is not None
@@ -272,7 +326,7 @@ class Exchange:
 
     def _start_trailing(self, order: Order) -> None:
         assert order.trail_ticks is not None
-        away = order.trail_ticks * order.contract.tick_size
+        away = abs(order.trail_ticks) * order.contract.tick_size
         self._trail_levels[order.id] = self.markets[order.contract.id].last + order.side.sign * away
 
     def _send_to_market(self, book: Book, order: Order, now: datetime) -> datetime:
@@ -292,6 +346,9 @@ class Exchange:
         book = self.books[account_id]
         order = book.orders.latest(order_id)
         if order is None or not order.status.working or order_id in self._spoken_for:
+            return
+        if order.type is Type.MARKET and not self._trades(order.contract, at):
+            self._end(book, order_id, Status.REJECTED, at)
             return
         if order.closing and self.options.close_is_capped:
             open_size = -self._held(book, order.contract.id) * order.side.sign

@@ -55,7 +55,8 @@ REST_FAULTS = MappingProxyType(
         "html_body": "200 with a page for people, not acted upon",
         "missing_list": "the list is left out of a successful answer",
         "stale_read": "lists as they were delay_s ago (5)",
-        "error_pending": "the endpoint's code for a pending order; acted upon delay_s later (2)",
+        "error_pending": "the endpoint's code for a pending order; acted upon delay_s later (2), "
+        "a placed order at status 6 until then",
         "error_pending_fails": "the same code; delay_s later (2) a placed order is rejected, anything else never acts",
         "error_unknown": "the endpoint's code for an unknown error, not acted upon",
         "error_unknown_after": "the endpoint's code for an unknown error, acted upon",
@@ -77,10 +78,22 @@ ACCOUNT_FAULTS = MappingProxyType(
 )
 """On accounts; the target is an account id."""
 
+EVENTS = (
+    *("GatewayUserAccount", "GatewayUserOrder", "GatewayUserPosition", "GatewayUserTrade"),
+    *("GatewayQuote", "GatewayTrade", "GatewayDepth"),
+)
+PATHS = (
+    *("/api/Auth/loginKey", "/api/Auth/loginApp", "/api/Auth/validate", "/api/Auth/logout"),
+    *("/api/Account/search", "/api/Contract/available", "/api/Contract/search", "/api/Contract/searchById"),
+    *("/api/History/retrieveBars", "/api/Order/search", "/api/Order/searchOpen", "/api/Order/searchById"),
+    *("/api/Order/v2/query", "/api/Order/place", "/api/Order/cancel", "/api/Order/modify"),
+    *("/api/Position/searchOpen", "/api/Position/closeContract", "/api/Position/partialCloseContract"),
+    "/api/Trade/search",
+)
 _TARGETS = (
-    (EVENT_FAULTS, "the name of an event, such as GatewayUserTrade", lambda target: target.startswith("Gateway")),
-    (HUB_FAULTS, "user or market", lambda target: target in {"user", "market"}),
-    (REST_FAULTS, "a path, such as /api/Order/place", lambda target: target.startswith("/api/")),
+    (EVENT_FAULTS, f"one of {', '.join(EVENTS)}", EVENTS.__contains__),
+    (HUB_FAULTS, "user or market", ("user", "market").__contains__),
+    (REST_FAULTS, f"one of {', '.join(PATHS)}", PATHS.__contains__),
     (ACCOUNT_FAULTS, "an account id", str.isdecimal),
 )
 _LONGEST_S = 10 * 365 * 86400

@@ -12,14 +12,25 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
-from attrs import evolve
+from attrs import evolve, field, frozen
 
 from flatguard.simulator import sequences
 from flatguard.simulator.brackets import protection
+from flatguard.simulator.contracts import Contract
 from flatguard.simulator.exchange import Exchange
 from flatguard.simulator.outbox import milliseconds
 from flatguard.simulator.rows import trade_row
+from flatguard.simulator.sessions import FRIDAY_REFUSALS, next_opening
 from flatguard.simulator.state import Account, Book, Order, Status, Trade
+
+
+@frozen
+class Cleared:
+    """What a flattening does: the orders that it has cancelled, and the contracts that it closes, or has to leave."""
+
+    cancelled: list[Order] = field(factory=list)
+    closing: list[Contract] = field(factory=list)
+    left: list[Contract] = field(factory=list)
 
 
 class Firm(Exchange):
@@ -87,25 +98,42 @@ class Firm(Exchange):
             return
         book.account.put(account_id, evolve(account, can_trade=False), self._visible(at))
         self._tell_account(account_id, at)
-        self._clear(book, at)
+        self._liquidate(book, at)
 
-    def flatten(self, account_id: int, now: datetime) -> None:
-        """Do what the platform's own button does: cancel everything, close everything (assumed).
+    def _liquidate(self, book: Book, at: datetime) -> None:
+        """Cancel and close everything of a locked account; what does not trade now, when it does again."""
+        if self._account(book, book.setup.id).can_trade:
+            return
+        for contract in self._clear(book, at).left:
+            if not self._has_expired(contract, at):
+                again = next_opening(at + FRIDAY_REFUSALS, contract.group)
+                self.schedule(again, partial(self._liquidate, book))
+
+    def flatten(self, account_id: int, now: datetime) -> Cleared:
+        """Do what the platform's own button does: cancel everything, close everything that trades now (assumed).
 
         Raises ``KeyError`` for an unknown account.
         """
         self.run(now)
-        self._clear(self.books[account_id], now)
+        return self._clear(self.books[account_id], now)
 
-    def _clear(self, book: Book, at: datetime) -> None:
+    def _clear(self, book: Book, at: datetime) -> Cleared:
+        done = Cleared()
         for order in list(book.orders.rows()):
-            if not order.closing and not self._is_doomed(order):
+            if order.status.working and not order.closing and not self._is_doomed(order):
                 self._end(book, order.id, Status.CANCELLED, at)
+                done.cancelled.append(order)
         for position in list(book.positions.rows()):
-            if position.size:
-                order = self._closing_order(book.setup.id, position.contract, position.size, None, at)
-                self._put_order(book, order, at)
-                self._send_to_market(book, order, at)
+            if not position.size:
+                continue
+            if not self._takes_orders(position.contract, at):
+                done.left.append(position.contract)
+                continue
+            order = self._closing_order(book.setup.id, position.contract, position.size, None, at)
+            self._put_order(book, order, at)
+            self._send_to_market(book, order, at)
+            done.closing.append(position.contract)
+        return done
 
     def void_trade(self, trade_id: int, now: datetime) -> Trade:
         """Bust a trade: money and position become as if it had never been, and the hub tells.
@@ -162,6 +190,8 @@ class Firm(Exchange):
             account = evolve(account, balance=balance)
         book.account.put(account_id, account, self._visible(now))
         self._tell_account(account_id, now)
+        if balance is not None and book.setup.liquidates:
+            self._guard_floor(book, now)
 
     def restart_account(self, account_id: int, now: datetime) -> Account:
         """Have the firm begin an account anew: the old one is dead and hidden, the new one has another id.

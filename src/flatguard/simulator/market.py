@@ -10,30 +10,20 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import chain
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from flatguard.simulator.contracts import Contract, Listing
 from flatguard.simulator.exact_json import plain
 from flatguard.simulator.options import Options
 from flatguard.simulator.outbox import milliseconds
+from flatguard.simulator.past import Past, Traded
 from flatguard.simulator.rows import Row, hub_time, rest_time
 from flatguard.simulator.sessions import trading_day, trading_day_start
 from flatguard.simulator.tape import Tape, Tick
 
 _MOVES = (-3, -2, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 2, 3)
-
-
-@define
-class Second:
-    """What traded within one second; bars are sums of these."""
-
-    at: datetime
-    first: Decimal
-    high: Decimal
-    low: Decimal
-    last: Decimal
-    volume: int
 
 
 @define
@@ -44,6 +34,7 @@ class Market:
     rng: random.Random
     walks: bool
     last: Decimal
+    past: Past
     pace: timedelta
     """From one trade to the next where no tape says when."""
     held: bool = False
@@ -54,7 +45,7 @@ class Market:
     high: Decimal = field(init=False)
     low: Decimal = field(init=False)
     volume: int = 0
-    seconds: list[Second] = field(factory=list)
+    seconds: list[Traded] = field(factory=list)
     _exact: Row = field(factory=dict)
     _figures: Row = field(factory=dict)
     _tape: Tape | None = None
@@ -76,6 +67,16 @@ class Market:
         return self.last + self.contract.tick_size if self._ask is None else self._ask
 
     @property
+    def told_bid(self) -> Decimal:
+        """What a selling limit has to meet: the bid where the tape tells it, and otherwise the last price."""
+        return self.last if self._bid is None else self._bid
+
+    @property
+    def told_ask(self) -> Decimal:
+        """What a buying limit has to meet: the ask where the tape tells it, and otherwise the last price."""
+        return self.last if self._ask is None else self._ask
+
+    @property
     def driven(self) -> bool:
         """Whether a tape moves it, to its end and beyond: then it trades whether anybody watches or not."""
         return self._tape is not None
@@ -84,7 +85,7 @@ class Market:
         """Put a tape in; until its first tick the market stands at that tick's price."""
         self._tape = tape
         if tape.coming is not None:
-            self.last = self.open = self.high = self.low = tape.coming.price
+            self.last = self.open = self.high = self.low = self.past.price = tape.coming.price
 
     def next_step(self, at: datetime) -> datetime:
         """Return when it trades next, after ``at``."""
@@ -121,9 +122,13 @@ class Market:
         if not self.held:
             self.last, self._bid, self._ask = tick.price, tick.bid, tick.ask
 
+    def set_to(self, price: Decimal) -> None:
+        """Put the market at ``price`` without a trade."""
+        self.last, self._bid, self._ask = price, None, None
+
     def move_to(self, price: Decimal, at: datetime) -> int:
         """Trade at ``price``, wherever the market was before. Returns the volume of the trade."""
-        self.last, self._bid, self._ask = price, None, None
+        self.set_to(price)
         self._trade(1, at)
         return 1
 
@@ -149,7 +154,7 @@ class Market:
             newest.last = self.last
             newest.volume += volume
         else:
-            self.seconds.append(Second(second, self.last, self.last, self.last, self.last, volume))
+            self.seconds.append(Traded(second, self.last, self.last, self.last, self.last, volume))
 
     def figures(self) -> Row:
         """Return what a full quote tells, apart from its names and times."""
@@ -205,21 +210,22 @@ class Market:
         partial: bool,
     ) -> list[Row]:
         """Return bars newest first, by opening time; ``partial`` adds the one that is still forming."""
-        found: dict[datetime, Second] = {}
-        for second in self.seconds:
-            opening = bar_opening(second.at, unit, width)
-            if not start <= opening <= end:
+        found: dict[datetime, Traded] = {}
+        forming = bar_opening(now, unit, width)
+        for traded in chain(reversed(self.seconds), self.past.back(days=unit not in _SECONDS)):
+            opening = bar_opening(traded.at, unit, width)
+            if opening < start or (opening not in found and len(found) == limit):
+                break
+            if opening > end or (opening == forming and not partial):
                 continue
             bar = found.get(opening)
             if bar is None:
-                found[opening] = Second(opening, second.first, second.high, second.low, second.last, second.volume)
+                found[opening] = evolve(traded, at=opening)
             else:
-                bar.high = max(bar.high, second.high)
-                bar.low = min(bar.low, second.low)
-                bar.last = second.last
-                bar.volume += second.volume
-        forming = bar_opening(now, unit, width)
-        bars = [bar for bar in found.values() if partial or bar.at != forming]
+                bar.first = traded.first
+                bar.high = max(bar.high, traded.high)
+                bar.low = min(bar.low, traded.low)
+                bar.volume += traded.volume
         return [
             {
                 "t": rest_time(bar.at),
@@ -229,7 +235,7 @@ class Market:
                 "c": plain(bar.last),
                 "v": bar.volume,
             }
-            for bar in reversed(bars[-limit:])
+            for bar in found.values()
         ]
 
 
@@ -245,19 +251,23 @@ class Markets(dict[str, Market]):
         options: Options,
         chance: Callable[[str], random.Random],
         prices: Mapping[str, Decimal],
+        start: datetime,
     ) -> None:
         self._listing = listing
         self._options = options
         self._chance = chance
         self._prices = prices
+        self._start = start
 
     def __missing__(self, contract_id: str) -> Market:
         contract = self._listing.get(contract_id)
         if contract is None:
             raise KeyError(contract_id)
         first = self._prices.get(contract.id, self._prices.get(contract.ticker, contract.first_price))
-        pace = milliseconds(self._options.market_step_ms)
-        market = Market(contract, self._chance(contract.id), self._options.price_walk, first, pace)
+        walks, pace = self._options.price_walk, milliseconds(self._options.market_step_ms)
+        until = min(self._start, contract.ends_at) if self._listing.rolls else self._start
+        past = Past(contract, self._chance(f"past of {contract.id}"), until, first, walks, self._options.sessions)
+        market = Market(contract, self._chance(contract.id), walks, first, past, pace)
         self[contract_id] = market
         return market
 

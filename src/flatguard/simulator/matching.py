@@ -1,8 +1,9 @@
 """Whether an order fills at the present market, and at what price. Pure.
 
 Known: stops execute as market orders and slip; a trailing stop keeps a distance in whole ticks. Inferred: a resting
-limit fills when the last price reaches it, JoinBid and JoinAsk are limits at the best price of the moment, and a
-stop-limit rests as a limit once the last price has touched its stop.
+limit fills when the last price reaches it, or where a tape tells bid and ask when the other side does; JoinBid and
+JoinAsk are limits at the best price of the moment; and a stop-limit rests as a limit once the last price has touched
+its stop.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def touched(order: Order, market: Market, level: Decimal | None) -> bool:
         assert stop is not None
         return market.last >= stop if order.side is Side.BUY else market.last <= stop
     assert order.limit_price is not None
-    return market.last <= order.limit_price if order.side is Side.BUY else market.last >= order.limit_price
+    if order.side is Side.BUY:
+        return market.told_ask <= order.limit_price
+    return market.told_bid >= order.limit_price
 
 
 def fill_price(order: Order, market: Market, options: Options, *, arriving: bool) -> Decimal:

@@ -78,7 +78,8 @@ class Options:
     """
 
     speed: float = 1
-    """How many times as fast as real time the broker's clock runs on sockets; in virtual time it is of no effect.
+    """How many times as fast as real time the broker's clock runs on sockets, at most 3600; in virtual time it is of
+    no effect.
     """
 
     rest_commissions: bool = False

@@ -37,12 +37,29 @@ class _Lag:
     bounds_ms: tuple[float, float]
     _newest: datetime | None = None
     _lag: timedelta = timedelta(0)
+    _next: timedelta = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._next = self._drawn()
+
+    def _drawn(self) -> timedelta:
+        return milliseconds(self.rng.uniform(*self.bounds_ms))
+
+    def _begins_burst(self, moment: datetime) -> bool:
+        return self._newest is None or moment - self._newest > _LAG_HOLDS
 
     def at(self, moment: datetime) -> timedelta:
-        if self._newest is None or moment - self._newest > _LAG_HOLDS:
-            self._lag = milliseconds(self.rng.uniform(*self.bounds_ms))
+        if self._begins_burst(moment):
+            self._lag, self._next = self._next, self._drawn()
         self._newest = moment if self._newest is None else max(moment, self._newest)
         return self._lag
+
+    def least(self, moment: datetime) -> timedelta:
+        """Return a lag that no event of ``moment`` will fall short of, whatever happens before."""
+        low, high = self.bounds_ms
+        if milliseconds(high - low) > _LAG_HOLDS:
+            return milliseconds(low)  # a burst in between could be told later than the one that follows it
+        return self._next if self._begins_burst(moment) else min(self._lag, self._next)
 
 
 def milliseconds(amount: float) -> timedelta:
@@ -95,6 +112,14 @@ class Outbox:
         for _ in range(copies):
             self._count += 1
             heapq.heappush(self._queue, (send_at, self._count, event))
+
+    def earliest(self, at: datetime, *, for_users: bool) -> datetime:
+        """Return a moment before which nothing leaves of what happens at ``at``, on the market hub or on both."""
+        leaves_at = at + self._market_lag.least(at)
+        if for_users:
+            half = milliseconds(self.options.swap_within_ms / 2)
+            leaves_at = min(leaves_at, at + self._user_lag.least(at) - half)
+        return max(leaves_at, at)
 
     @property
     def next_moment(self) -> datetime | None:

@@ -22,6 +22,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"ticks": ("volume", "bid", "ask"), "bars": ()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_COMPLAINTS = 5
+_MAX_AT_ONCE = 1000
 _MINUTE = timedelta(minutes=1)
 
 
@@ -73,6 +74,7 @@ def _read(rows: _Rows, file: Iterator[str], bar_s: float | None) -> Sequence[Tic
     if not rows.accepts(header):
         return ()
     read: list[tuple[datetime, dict[str, Decimal]]] = []
+    at_once = 0
     for cells in reader:
         if not cells:
             continue
@@ -84,6 +86,9 @@ def _read(rows: _Rows, file: Iterator[str], bar_s: float | None) -> Sequence[Tic
             rows.complain("time", "is earlier than the row before")
         elif rows.kind == "bars" and read and values[0] == read[-1][0]:
             rows.complain("time", "is the same as in the row before")
+        at_once = at_once + 1 if read and values[0] == read[-1][0] else 1
+        if at_once == _MAX_AT_ONCE + 1:
+            rows.complain("time", f"is that of more than {_MAX_AT_ONCE} rows")
         read.append(values)
     if rows.complaints:
         return ()

@@ -21,6 +21,7 @@ _MAX_TRAIL_TICKS = 1000
 _TYPE_NAMES = {0: "Unknown", 1: "Limit", 2: "Market", 3: "StopLimit", 4: "Stop", 5: "TrailingStop"}
 
 OUTSIDE = "Invalid price. Price is outside allowed range."
+NO_MARGIN = "Not enough margin."
 NOT_TRADING = "Trading is currently unavailable. The instrument is not in an active trading status."
 
 

@@ -57,11 +57,13 @@ from flatguard.simulator.faults import objections
 from flatguard.simulator.options import Options
 from flatguard.simulator.recordings import NEEDED, UnusableRecording, read_recording
 from flatguard.simulator.setup import AccountSetup, UserSetup
-from flatguard.simulator.tape import Tape, Tick, path_ticks
+from flatguard.simulator.tape import Tape, path_ticks
 from flatguard.simulator.world import World
 
 T = TypeVar("T")
+_MAX_SPEED = 3_600  # as the command line has it
 _LEAST = 0.001
+_LEAST_MONEY = Decimal("0.0001")
 _LONGEST = 10**9
 _MOST = 1000
 _Act = Callable[[World, datetime], None]
@@ -73,7 +75,7 @@ class _Drive:
 
     place: str
     name: str
-    ticks: Callable[[Contract, datetime], Iterator[Tick]]
+    tape: Callable[[Contract, datetime], Tape]
 
 
 @frozen
@@ -100,7 +102,7 @@ class Scenario:
         for drive in self.drives:
             contract = world.listing.find(drive.name, start)
             assert contract is not None
-            tape = Tape(drive.ticks(contract, start))
+            tape = drive.tape(contract, start)
             if tape.coming is None:
                 raise InvalidSettings(
                     f"{drive.place}: nothing of it is at or after the start, {start.isoformat()}",
@@ -228,7 +230,7 @@ def _options(table: _Table) -> Options:
     calm = table.take("calm", _bool) or False
     changes = {}
     for name, kind in get_type_hints(Options).items():
-        value = table.take(name, _POSITIVE.get(name, _OPTION_READERS[kind]))
+        value = table.take(name, _OWN_OPTION_READERS.get(name, _OPTION_READERS[kind]))
         if value is not None:
             changes[name] = value
     table.refuse_unknown()
@@ -255,7 +257,9 @@ def _fields(table: _Table, kind: type, without: set[str]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     taken = {
         attribute.name: table.take(
-            attribute.name, _FIELD_READERS[hints[attribute.name]], needed=attribute.default is NOTHING
+            attribute.name,
+            _OWN_READERS.get(attribute.name, _FIELD_READERS[hints[attribute.name]]),
+            needed=attribute.default is NOTHING,
         )
         for attribute in fields(kind)
         if attribute.name not in without
@@ -334,10 +338,11 @@ def _path(table: _Table, known: _Known, pace: timedelta) -> _Drive | None:
     if named is None or points is None:
         return None
 
-    def ticks(contract: Contract, start: datetime) -> Iterator[Tick]:
-        return path_ticks(points, start, contract.tick_size, pace)
+    def tape(contract: Contract, start: datetime) -> Tape:
+        ticks = partial(path_ticks, points, start, contract.tick_size, pace)
+        return Tape(ticks(), ticks)
 
-    return _Drive(table.path, named[0], ticks)
+    return _Drive(table.path, named[0], tape)
 
 
 def _recording(table: _Table, known: _Known, folder: Path) -> _Drive | None:
@@ -358,10 +363,10 @@ def _recording(table: _Table, known: _Known, folder: Path) -> _Drive | None:
             table.complain("path", text)
         return None
 
-    def ticks(_contract: Contract, start: datetime) -> Iterator[Tick]:
-        return recording.shifted_to(start) if at == "start" else recording.since(start)
+    def tape(_contract: Contract, start: datetime) -> Tape:
+        return Tape(recording.shifted_to(start) if at == "start" else recording.since(start))
 
-    return _Drive(table.path, named[0], ticks)
+    return _Drive(table.path, named[0], tape)
 
 
 # --- readers of single values; ValueError says what is wrong ---
@@ -391,6 +396,18 @@ def _int(value: Any) -> int:
     return value
 
 
+def _id(value: Any) -> int:
+    if not 0 < _int(value) < 1 << 31:
+        raise ValueError("must be a positive number of 32 bits")
+    return _int(value)
+
+
+def _code(value: Any) -> int:
+    if _int(value) not in {2, 4, 10}:
+        raise ValueError("must be 2, 4 or 10")
+    return _int(value)
+
+
 def _ticks(value: Any) -> int:
     if not 1 <= _int(value) <= 1000:
         raise ValueError("must be from 1 to 1000 ticks")
@@ -418,6 +435,18 @@ def _decimal(value: Any) -> Decimal:
     return number
 
 
+def _money(value: Any) -> Decimal:
+    if _decimal(value) % _LEAST_MONEY:
+        raise ValueError("must have at most four decimals")
+    return _decimal(value)
+
+
+def _minis(value: Any) -> Decimal:
+    if not 0 <= _decimal(value) <= _LONGEST:
+        raise ValueError(f"must be from 0 to {_LONGEST}")
+    return _decimal(value)
+
+
 def _seconds(value: Any) -> float:
     number = _decimal(value)
     if number < 0:
@@ -432,6 +461,18 @@ def _positive(value: Any) -> float:
     if number < _LEAST:
         raise ValueError(f"must be more than 0: at least {_LEAST}")
     return number
+
+
+def _speed(value: Any) -> float:
+    if _positive(value) > _MAX_SPEED:
+        raise ValueError(f"must be at most {_MAX_SPEED}")
+    return _positive(value)
+
+
+def _step_ms(value: Any) -> float:
+    if _positive(value) < 1:
+        raise ValueError(f"must be at least 1, which is {_MOST} trades a second")
+    return _positive(value)
 
 
 def _count(value: Any) -> int:
@@ -488,12 +529,21 @@ def _points(contract: Contract, value: Any) -> list[tuple[Decimal, Decimal]]:
             seconds, price = Decimal(str(_seconds(point[0]))), _price_of(contract, point[1])
             if seconds < (points[-1][0] if points else 0):
                 raise ValueError("the seconds must not be negative, nor go back")
+            if points and _ticks_a_second(contract, points[-1], (seconds, price)) > _MOST:
+                raise ValueError(
+                    f"is more than {_MOST} ticks a second away; for a gap, give two points the same second"
+                )
         except ValueError as error:
             raise ValueError(f"[{index}]: {error}") from None
         points.append((seconds, price))
     if not points:
         raise ValueError("must hold at least one point")
     return points
+
+
+def _ticks_a_second(contract: Contract, before: tuple[Decimal, Decimal], after: tuple[Decimal, Decimal]) -> Decimal:
+    lasts = after[0] - before[0]
+    return abs(after[1] - before[1]) / contract.tick_size / lasts if lasts else Decimal(0)
 
 
 def _pair(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
@@ -544,16 +594,23 @@ _OPTION_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
         tuple[int, float]: _pair(_calls, _positive),
     }
 )
-_POSITIVE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {"speed": _positive, "market_step_ms": _positive, "hub_ping_s": _positive, "order_repeat_probability": _share}
+_OWN_OPTION_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "speed": _speed,
+        "market_step_ms": _step_ms,
+        "hub_ping_s": _positive,
+        "order_repeat_probability": _share,
+        "refusal_when_locked": _code,
+    }
 )
 _FIELD_READERS: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
     {
         bool: _bool,
-        int: _int,
+        int: _id,
         int | None: _ticks,
         str: _text,
-        Decimal: _decimal,
-        Decimal | None: _decimal,
+        Decimal: _money,
+        Decimal | None: _money,
     }
 )
+_OWN_READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"max_minis": _minis})

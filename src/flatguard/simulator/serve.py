@@ -24,7 +24,8 @@ async def serve_simulator(
 
     Reports the ready line when it accepts connections.
 
-    A cancel closes the listener and every connection. Raises ``FlatguardError`` if it cannot listen there.
+    A crash within a request ends that request or hub connection only, with a traceback on stderr. A cancel closes the
+    listener and every connection. Raises ``FlatguardError`` if it cannot listen there.
     """
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -33,7 +34,7 @@ async def serve_simulator(
             f"cannot listen on {host} port {port}: {error.strerror or error}",
             hint="Stop what uses that port, choose another with --port, or take a free one with --port 0.",
         ) from error
-    gateway = Gateway(world, speed=world.options.speed)
+    gateway = Gateway(world, speed=world.options.speed, survives_crashes=True)
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.run)
         await nursery.start(partial(trio.serve_listeners, partial(serve_connection, gateway.app), listeners))
@@ -71,4 +72,6 @@ def ready_line(world: World, address: str) -> dict[str, Any]:
             for contract in world.listing.active(world.start)
         ],
         "seed": world.seed,
+        "sessions": world.options.sessions,
+        "month_roll": world.options.month_roll,
     }

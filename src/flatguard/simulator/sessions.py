@@ -25,7 +25,8 @@ _DAY_TURNS = time(17)
 _HALTS = time(16)
 _ONE_DAY = timedelta(days=1)
 _FRIDAY, _SATURDAY = 4, 5
-_FRIDAY_REFUSALS = timedelta(minutes=5)
+FRIDAY_REFUSALS = timedelta(minutes=5)
+"""How long before the last close of a Friday orders are refused already."""
 _YEARS_WITH_HOLIDAYS = (2026, 2027)
 
 
@@ -128,7 +129,7 @@ def is_open(at: datetime, group: Group = Group.EQUITY) -> bool:
 def takes_orders(at: datetime, group: Group = Group.EQUITY) -> bool:
     """Tell whether orders are accepted at ``at``; on Fridays refusals begin five minutes before the last close."""
     day = trading_day(at)
-    early = at + _FRIDAY_REFUSALS if day.weekday() == _FRIDAY else at
+    early = at + FRIDAY_REFUSALS if day.weekday() == _FRIDAY else at
     return is_open(at, group) and early < windows(day, group)[-1][1]
 
 

@@ -7,12 +7,14 @@ pace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 from attrs import define, field, frozen
+
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @frozen
@@ -28,9 +30,13 @@ class Tick:
 
 @define
 class Tape:
-    """Ticks in the order of their times, each taken once. After the last one the price stands still."""
+    """Ticks in the order of their times, each taken once. After the last one the price stands still.
+
+    ``since`` returns the ticks from some tick before a moment on, so that nobody need wind through all the others.
+    """
 
     _ticks: Iterator[Tick]
+    _since: Callable[[datetime], Iterator[Tick]] | None = None
     coming: Tick | None = field(init=False, default=None)
     """The next tick; None at the end."""
 
@@ -48,6 +54,9 @@ class Tape:
     def skip_to(self, moment: datetime) -> Tick | None:
         """Wind on to ``moment`` and return the last tick before it; None if there was none."""
         last = None
+        if self._since is not None and self.coming is not None and self.coming.at < moment:
+            self._ticks = self._since(moment)
+            self._wind()
         while self.coming is not None and self.coming.at < moment:
             last = self.coming
             self._wind()
@@ -58,9 +67,13 @@ class Tape:
 
 
 def path_ticks(
-    points: Sequence[tuple[Decimal, Decimal]], start: datetime, tick_size: Decimal, pace: timedelta
+    points: Sequence[tuple[Decimal, Decimal]],
+    start: datetime,
+    tick_size: Decimal,
+    pace: timedelta,
+    since: datetime = _EVER,
 ) -> Iterator[Tick]:
-    """Yield the ticks of a path.
+    """Yield the ticks of a path, those long before ``since`` left out.
 
     ``points`` are (seconds after ``start``, price on the grid); two at the same second are a gap.
     """
@@ -70,20 +83,22 @@ def path_ticks(
         began, lasts = start + _seconds(from_s), _seconds(to_s - from_s)
         count = int(abs(to_price - from_price) / tick_size)
         if not lasts or not count:
-            yield from _standing(moment, began + lasts, from_price, pace)
+            yield from _standing(moment, began + lasts, from_price, pace, since)
             moment = began + lasts
             yield Tick(moment, to_price)
             continue
         step = tick_size if to_price > from_price else -tick_size
-        for number in range(1, count + 1):
-            at = began + lasts * number / count
-            yield from _standing(moment, at, from_price + step * (number - 1), pace)
+        first = min(count, max(1, int((since - began) / lasts * count) - 1))
+        moment = max(moment, began + lasts * ((first - 1) / count))
+        for number in range(first, count + 1):
+            at = began + lasts * (number / count)
+            yield from _standing(moment, at, from_price + step * (number - 1), pace, since)
             moment = at
             yield Tick(at, from_price + step * number)
 
 
-def _standing(since: datetime, until: datetime, price: Decimal, pace: timedelta) -> Iterator[Tick]:
-    at = since + pace
+def _standing(began: datetime, until: datetime, price: Decimal, pace: timedelta, since: datetime) -> Iterator[Tick]:
+    at = began + max(pace, ((since - began) // pace - 1) * pace)
     while at < until:
         yield Tick(at, price)
         at += pace

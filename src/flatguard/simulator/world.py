@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from flatguard.simulator import sequences
-from flatguard.simulator.brackets import children, legs_of
+from flatguard.simulator.brackets import children, legs_of, tags_of
 from flatguard.simulator.contracts import Contract
 from flatguard.simulator.firm import Firm
 from flatguard.simulator.outbox import milliseconds
 from flatguard.simulator.refusals import (
+    NO_MARGIN,
     NOT_TRADING,
     OUTSIDE,
     Edit,
@@ -23,7 +25,6 @@ from flatguard.simulator.refusals import (
     price_objection,
     trail_ticks,
 )
-from flatguard.simulator.sessions import takes_orders
 from flatguard.simulator.state import Book, Order, Side, Status, Type
 
 
@@ -48,10 +49,11 @@ class World(Firm):
     Every method that takes ``now`` first lets happen what was due until then; ``now`` never goes back.
     """
 
-    def place(self, ticket: Ticket, now: datetime, *, fails_after: timedelta | None = None) -> Answer:
+    def place(self, ticket: Ticket, now: datetime, *, delay: timedelta | None = None, fails: bool = False) -> Answer:
         """Take an order, or refuse it with a code of Order/place.
 
-        A refusal with code 2 or 3 leaves a record. ``fails_after``: take it, but reject it then; the answer is code 6.
+        A refusal with code 2 or 3 leaves a record. With a ``delay`` an order that is not refused is answered by code 6,
+        stays at status 6 for so long, and only then goes to the market, or ``fails`` and is rejected.
         """
         self.run(now)
         book = self.books.get(ticket.account_id)
@@ -71,16 +73,24 @@ class World(Firm):
         if objection is not None:
             self._reject(book, entry, now)
             return Answer(self.soon(now) + milliseconds(sequences.REJECTED_MS), *objection, entry.id)
-        if fails_after is not None:
-            self._put_order(book, evolve(entry, status=Status.PENDING), now)
-            self.schedule(now + fails_after, partial(self._end, book, entry.id, Status.REJECTED))
-            return Answer(self.soon(now), 6)
-        self._put_order(book, entry, now)
+        self._put_order(book, entry if delay is None else evolve(entry, status=Status.PENDING), now)
         for leg in legs_of(entry, ticket):
             if leg.custom_tag is not None:
                 book.tags.add(leg.custom_tag)
             self._put_order(book, leg, now, told_ms=sequences.CHILD_CREATED_MS[leg.type is Type.LIMIT])
-        return Answer(self._send_to_market(book, entry, now), order_id=entry.id)
+        if delay is None:
+            return Answer(self._send_to_market(book, entry, now), order_id=entry.id)
+        decide = partial(self._end, book, entry.id, Status.REJECTED) if fails else partial(self._release, book, entry)
+        self.schedule(now + delay, decide)
+        return Answer(self.soon(now), 6)
+
+    def _release(self, book: Book, entry: Order, at: datetime) -> None:
+        """Have an order that was kept pending go to the market as ``entry``, unless it has ended meanwhile."""
+        kept = book.orders.latest(entry.id)
+        if kept is not None and kept.status is Status.PENDING:
+            if entry.status is not Status.PENDING:
+                self._put_order(book, evolve(entry, updated=at), at)
+            self._send_to_market(book, entry, at)
 
     def _entry(self, contract: Contract, ticket: Ticket, now: datetime) -> Order:
         known = set(Type)
@@ -113,7 +123,7 @@ class World(Firm):
         self, book: Book, contract: Contract, ticket: Ticket, now: datetime
     ) -> tuple[int, str | None] | None:
         """Return code and text of the first thing that is wrong, in the order in which the gateway looks."""
-        if ticket.custom_tag is not None and ticket.custom_tag in book.tags:
+        if not book.tags.isdisjoint(tags_of(ticket)):
             return 2, "Specified custom tag is already in use"
         if not self._takes_orders(contract, now):
             return 2, NOT_TRADING
@@ -129,45 +139,60 @@ class World(Firm):
             return 2, text
         if ticket.size <= 0:
             return 2, "Invalid order size."
-        before = self._exposure(book)
-        after = self._exposure(book, contract, Side(ticket.side).sign * ticket.size)
-        if after > before:
-            firm = book.setup
-            if firm.floor is not None and self._account(book, ticket.account_id).balance <= firm.floor:
-                return 3, None
-            if firm.max_minis is not None and after > firm.max_minis:
-                return 2, "Not enough margin."
+        if self._opens_at_the_floor(book, contract, Side(ticket.side), ticket.size):
+            return 3, None
+        if self._exceeds_the_limit(book, contract, Side(ticket.side), ticket.size):
+            return 2, NO_MARGIN
         return None
 
-    def _takes_orders(self, contract: Contract, now: datetime) -> bool:
-        if self.options.month_roll and now >= contract.ends_at:
-            return False
-        return not self.options.sessions or takes_orders(now, contract.group)
+    def _opens_at_the_floor(self, book: Book, contract: Contract, side: Side, size: int) -> bool:
+        """Tell whether an order opens something, be it by a reversal, while the account may open nothing."""
+        floor, closable = book.setup.floor, max(0, -self._held(book, contract.id) * side.sign)
+        return floor is not None and size > closable and self._account(book, book.setup.id).balance <= floor
 
-    def _exposure(self, book: Book, contract: Contract | None = None, change: int = 0) -> Decimal:
-        """Return the account's size over all products, in minis, with ``change`` of ``contract`` added."""
-        sizes = {position.contract.id: (position.contract, position.size) for position in book.positions.rows()}
-        if contract is not None:
-            sizes[contract.id] = (contract, self._held(book, contract.id) + change)
-        return sum((abs(size) * held.weight for held, size in sizes.values()), Decimal(0))
+    def _exceeds_the_limit(self, book: Book, contract: Contract, side: Side, more: int) -> bool:
+        """Tell whether ``more`` contracts of an order let the account come to hold more, and too much."""
+        limit = book.setup.max_minis
+        if limit is None:
+            return False
+        reach = self._reach(book)
+        before = _minis(reach)
+        reach.setdefault(contract.id, _Reach(contract)).add(side, more)
+        return before < _minis(reach) > limit
+
+    def _reach(self, book: Book) -> dict[str, _Reach]:
+        """Return how far each position can go if the orders that rest fill.
+
+        Those that stand by a position or an entry do not count, nor do those of closeContract: they close.
+        """
+        reach: dict[str, _Reach] = {}
+        for position in book.positions.rows():
+            reach[position.contract.id] = _Reach(position.contract, position.size, -position.size)
+        for working in self._working.values():
+            for order in map(book.orders.latest, working):
+                if order is None or order.parent_id is not None or order.protective or order.closing:
+                    continue
+                if not self._is_doomed(order):
+                    reach.setdefault(order.contract.id, _Reach(order.contract)).add(order.side, order.remaining)
+        return reach
 
     def _reject(self, book: Book, order: Order, now: datetime) -> None:
         self._put_order(book, evolve(order, status=Status.PENDING), now)
         self._spoken_for.add(order.id)
         self.schedule(now + milliseconds(sequences.REJECTED_MS), partial(self._end, book, order.id, Status.REJECTED))
 
-    def cancel(self, account_id: int, order_id: int, now: datetime) -> Answer:
+    def cancel(self, account_id: int, order_id: int, now: datetime, *, by_hand: bool = False) -> Answer:
         """Cancel a working order; the children of an entry that never filled go with it.
 
-        Codes of Order/cancel.
+        Codes of Order/cancel. ``by_hand``: on the platform, where followers and live accounts may too.
         """
         self.run(now)
         book = self.books.get(account_id)
         if book is None:
             return Answer(self.soon(now), 1)
-        if book.setup.follower:
+        if book.setup.follower and not by_hand:
             return Answer(self.soon(now), 6, "Follower accounts cannot cancel orders")
-        if not book.setup.simulated:
+        if not book.setup.simulated and not by_hand:
             return Answer(self.soon(now), 6, "Live accounts not supported")
         order = book.orders.latest(order_id)
         if order is None or not order.status.working or self._is_doomed(order):
@@ -194,12 +219,17 @@ class World(Firm):
             return Answer(self.soon(now), 2)
         if order.status is not Status.OPEN or order_id in self._spoken_for:
             return Answer(self.soon(now), 3, "Order cannot be modified in its present state.")
+        more = 0 if edit.size is None else edit.size - order.size
+        if more > 0 and not self._account(book, account_id).can_trade:
+            return Answer(self.soon(now), 6)
         market = self.markets[order.contract.id]
         objection = (
             NOT_TRADING
             if not self._takes_orders(order.contract, now)
             else edit_objection(order, edit, market, self.options)
         )
+        if objection is None and more > 0 and self._is_too_much(book, order, more):
+            objection = NO_MARGIN
         if objection is not None:
             return Answer(self.soon(now), 3, objection)
         changed = evolve(order, updated=now, size=order.size if edit.size is None else edit.size)
@@ -208,11 +238,18 @@ class World(Firm):
         if edit.stop_price is not None and order.stop_price is not None:
             changed = evolve(changed, stop_price=edit.stop_price)
         if edit.trail_price is not None and order.type is Type.TRAILING_STOP:
-            changed = evolve(changed, trail_ticks=trail_ticks(order.contract, market.last, edit.trail_price))
+            distance = trail_ticks(order.contract, market.last, edit.trail_price)
+            sign = 1 if order.parent_id is None else order.side.sign  # that of a leg bears one, as all brackets do
+            changed = evolve(changed, trail_ticks=sign * distance)
             self._start_trailing(changed)
         self._put_order(book, changed, now)
         self.schedule(now + self._within(self.options.execution_ms), partial(self._arrive, account_id, order_id))
         return Answer(self.soon(now))
+
+    def _is_too_much(self, book: Book, order: Order, more: int) -> bool:
+        return self._opens_at_the_floor(
+            book, order.contract, order.side, order.remaining + more
+        ) or self._exceeds_the_limit(book, order.contract, order.side, more)
 
     def close(self, account_id: int, contract_id: str, now: datetime, size: int | None = None) -> Answer:
         """Close a position, or ``size`` contracts of it, by a market order without a tag; orders stay.
@@ -241,6 +278,25 @@ class World(Firm):
                 if other.parent_id is not None and other.contract is contract and other.status.working:
                     self._end(book, other.id, Status.CANCELLED, now)
         return Answer(self._send_to_market(book, order, now))
+
+
+@define
+class _Reach:
+    """How far a position can go either way, in contracts bought or sold."""
+
+    contract: Contract
+    long: int = 0
+    short: int = 0
+
+    def add(self, side: Side, size: int) -> None:
+        if side is Side.BUY:
+            self.long += size
+        else:
+            self.short += size
+
+
+def _minis(reach: Mapping[str, _Reach]) -> Decimal:
+    return sum((max(one.long, one.short) * one.contract.weight for one in reach.values()), Decimal(0))
 
 
 _CLOSE_CODES = {"PositionNotFound": 2, "ContractNotFound": 3, "OrderRejected": 5}

@@ -538,6 +538,62 @@ async def test_an_upgrade_refused_for_another_reason_costs_no_login(autojump_clo
         assert len(gateway.requests("/api/Auth/loginKey")) == 1
 
 
+@pytest.mark.parametrize("holds", [True, False])
+async def test_who_is_logged_out_learns_whether_the_session_has_ended_or_has_a_rival(
+    autojump_clock: trio.abc.Clock, holds: bool
+) -> None:
+    async with open_gateway() as gateway:
+        ear = Ear()
+        hub = user_hub(gateway, ear)
+
+        async def ask() -> bool:
+            await trio.sleep(0.1)
+            return holds
+
+        hub.listener.session_holds = ask
+        gateway.nursery.start_soon(hub.listen)
+        await until(lambda: ear.links() == ["up"])
+        logins = len(gateway.requests("/api/Auth/loginKey"))
+        gateway.fault("logout_hub", target="user", count=1)
+        await trio.sleep(5)
+        assert ear.links() == ["up", "down", "down", "up"]
+        first, second = ear.reasons()
+        assert first.startswith("the broker logged us out")
+        assert second.startswith("logged out although our session holds" if holds else "the broker ended our session")
+        assert len(gateway.requests("/api/Auth/loginKey")) == logins + (0 if holds else 1)
+
+
+async def test_who_is_logged_out_again_and_again_comes_back_ever_more_slowly_and_says_why(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Two programs that log one another out would otherwise do nothing else."""
+    async with open_gateway() as gateway:
+        ear = Ear()
+        gateway.nursery.start_soon(user_hub(gateway, ear).listen)
+        await until(lambda: ear.links() == ["up"])
+        began = trio.current_time()
+        while trio.current_time() < began + HOUR:
+            if ear.links()[-1] == "up":
+                gateway.fault("logout_hub", target="user", count=1)
+            await trio.sleep(1)
+        assert len(upgrades(gateway)) < HOUR / 60 + 10
+        assert any("another program of this user competes with us" in reason for reason in ear.reasons())
+
+
+async def test_what_was_said_before_the_logout_is_handed_over(autojump_clock: trio.abc.Clock) -> None:
+    class Saying:
+        async def receive(self) -> list[Invocation]:
+            await trio.lowlevel.checkpoint()
+            quote = ("CON.F.US.MNQ.Z26", {"bestBid": 25_000})
+            return [Invocation("GatewayQuote", quote), Invocation("gatewaylogout"), Invocation("GatewayQuote", quote)]
+
+    async with open_gateway() as gateway:
+        ear = Ear()
+        with pytest.raises(HubLost, match="the broker logged us out"):
+            await listener(gateway, ear, Hub.MARKET).receive(cast(HubConnection, Saying()))
+        assert len(ear.of(QuoteMoved)) == 1
+
+
 @pytest.mark.parametrize("failure", ["no token at all", "no new token after 401"])
 async def test_a_token_that_cannot_be_had_is_a_reason_and_not_the_end(
     autojump_clock: trio.abc.Clock, failure: str

@@ -6,7 +6,7 @@ the events that arrived since subscribing are handed over, so that there is no g
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from random import Random
@@ -21,7 +21,6 @@ from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
-from flatguard.signalr import Invocation
 from flatguard.signalr_client import Hub as HubConnection
 from flatguard.signalr_client import HubCallFailed, HubLost, HubRefused, Link, Phase, TokenIn, open_hub
 from flatguard.signalr_client.reconnect import LinkState, Serve
@@ -36,6 +35,11 @@ PRICE_WITHIN_MOST_S = 60.0
 KEEP_QUOTES_S = 60.0  # a contract is watched so much longer than it is wanted
 TOKEN_REFUSED = {401, 403}
 
+LOGOUT = "gatewaylogout"  # in whatever capitals
+LOGOUTS_S = 120.0
+LOGOUTS_MANY = 5  # within LOGOUTS_S: then two programs are logging one another out
+SESSION_S = 5.0  # for asking whether our session still holds
+
 USER_STREAMS = ("SubscribeOrders", "SubscribePositions", "SubscribeTrades")
 
 Batch = tuple[Event, ...]
@@ -44,7 +48,10 @@ Send = Callable[[Batch], Awaitable[None]]
 
 @define
 class Listener:
-    """One hub of the broker's, kept connected. ``send`` takes batches of events, each what one read brought."""
+    """One hub of the broker's, kept connected. ``send`` takes batches of events, each what one read brought.
+
+    ``session_holds`` asks the broker whether our token is still one of a session; it is asked when we were logged out.
+    """
 
     hub: Hub
     url: str
@@ -53,10 +60,14 @@ class Listener:
     random: Random
     send: Send
     dial: Dial | None = None
+    session_holds: Callable[[], Awaitable[bool]] | None = None
     link: Link = field(init=False)
     _tried: str = field(default="", init=False, repr=False)
     _token_refused: bool = field(default=False, init=False)
     _untold: list[Event] = field(factory=list, init=False)
+    _logouts: list[float] = field(factory=list, init=False)
+    _ask_session: bool = field(default=False, init=False)
+    _logout: str = field(default="", init=False)
     _telling: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,10 +88,37 @@ class Listener:
                 self._note(self.link.changes.receive_nowait())
         await self.tell(LinkUp(self.clock.now(), self.hub), *events)
 
-    def events(self, invocations: Iterable[Invocation]) -> Batch:
-        """Return what the hub's messages say, received now."""
+    async def receive(self, hub: HubConnection) -> Batch:
+        """Return what the hub says next. Raises HubLost also where it logs us out; what it said before comes first."""
+        invocations = await hub.receive()
         at = self.clock.now()
-        return tuple(event for i in invocations for event in events_in(self.hub, i.target, i.arguments, at))
+        said: list[Event] = []
+        for call in invocations:
+            if call.target.lower() == LOGOUT:
+                await self.tell(*said)
+                raise self._logged_out()
+            said += events_in(self.hub, call.target, call.arguments, at)
+        return tuple(said)
+
+    def _logged_out(self) -> HubLost:
+        now = trio.current_time()
+        self._logouts = [*(at for at in self._logouts if at > now - LOGOUTS_S), now]
+        self._ask_session = self.session_holds is not None
+        self._logout = "the broker logged us out"
+        often = len(self._logouts) >= LOGOUTS_MANY
+        if often:
+            times = f"{len(self._logouts)} times in two minutes"
+            self._logout += f", {times}: another program of this user competes with us"
+        return HubLost(self._logout, will_recur=often)
+
+    async def _why_logged_out(self) -> str:
+        """Tell apart two cases: a session that has ended needs a new token, one that goes on has a rival."""
+        assert self.session_holds is not None
+        with trio.move_on_after(SESSION_S):
+            if not await self.session_holds():
+                self._token_refused = True
+                return "the broker ended our session; logging in anew"
+        return "logged out although our session holds: this user logged in elsewhere, or maintenance"
 
     async def _tell_losses(self) -> None:
         async for state in self.link.changes:
@@ -90,7 +128,8 @@ class Listener:
     def _note(self, state: LinkState) -> None:
         if state.phase is not Phase.CONNECTED:
             warning = "; this will most likely happen again" if state.alarming else ""
-            self._untold.append(LinkDown(self.clock.now(), self.hub, state.reason + warning))
+            reason, self._logout = self._logout or state.reason, ""  # the connection's own end says less
+            self._untold.append(LinkDown(self.clock.now(), self.hub, reason + warning))
 
     async def tell(self, *events: Event) -> None:
         """Tell what has been noted, then ``events``: a feed that takes its time must not turn down and up around."""
@@ -118,7 +157,11 @@ class Listener:
             raise
 
     async def _next_token(self) -> str:
-        """Return the token to try, which is another one if the last was refused."""
+        """Return the token to try, which is another one if the last was refused, or its session has ended."""
+        if self._ask_session:
+            self._ask_session = False
+            self._untold.append(LinkDown(self.clock.now(), self.hub, await self._why_logged_out()))
+            await self.tell()
         self._tried = await (self.token.renewed(self._tried) if self._token_refused else self.token.current())
         self._token_refused = False
         return self._tried
@@ -155,11 +198,11 @@ class UserHub:
             nursery.start_soon(take_photograph)
             with holding:
                 while True:
-                    held += self.listener.events(await hub.receive())
+                    held += await self.listener.receive(hub)
             late = True
             await self.listener.tell_up(*photograph, *held)
             while True:
-                await self.listener.send(self.listener.events(await hub.receive()))
+                await self.listener.send(await self.listener.receive(hub))
 
     async def _subscribe(self, hub: HubConnection) -> None:
         """Subscribe to everything at once: every round trip is one in which nothing is told to us."""
@@ -230,16 +273,16 @@ class MarketHub:
             await self.listener.tell_up()
             self._heard_at = trio.current_time()
             while True:
-                batch = self.listener.events(await self._receive(hub))
+                batch = await self._receive(hub)
                 if any(isinstance(event, QuoteMoved) for event in batch):
                     self._heard_at, self._patience_s = trio.current_time(), QUIET_MARKET_S
                 began = trio.current_time()
                 await self.listener.send(batch)
                 self._heard_at += trio.current_time() - began  # that was no silence of the hub's
 
-    async def _receive(self, hub: HubConnection) -> list[Invocation]:
+    async def _receive(self, hub: HubConnection) -> Batch:
         with trio.CancelScope(deadline=self._patience_ends_at) as self._waiting:
-            return await hub.receive()
+            return await self.listener.receive(hub)
         quiet_s, self._patience_s = self._patience_s, min(self._patience_s * 2, QUIET_MARKET_MOST_S)
         raise HubLost(f"no quote for {quiet_s:.0f} s")
 

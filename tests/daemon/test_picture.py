@@ -13,6 +13,7 @@ import pytest
 import trio
 from attrs import define, evolve, field
 
+from flatguard.daemon.contracts import Contracts
 from flatguard.daemon.picture import (
     ACCUSE_AGAIN_S,
     BLIND_EVERY_S,
@@ -145,6 +146,7 @@ async def open_room(accounts: int = 1, *, hub_up: bool = True) -> AsyncIterator[
     pictures = Pictures(
         broker,
         broker,
+        Contracts(broker, clock),
         board,
         clock,
         on_frozen=lambda: room.frozen_at.append(trio.current_time()),

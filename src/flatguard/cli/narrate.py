@@ -12,7 +12,7 @@ from attrs import define, field
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach
 from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, StepTaken
-from flatguard.model.events import ClosesRefused, LinkDown, LinkUp, PictureCorrected
+from flatguard.model.events import ClosesRefused, ContractRefuted, LinkDown, LinkUp, PictureCorrected
 from flatguard.model.ids import AccountId, ContractId
 
 ACTIONS = {"close": "closing", "partial_close": "closing", "cancel": "cancelling"}
@@ -37,6 +37,9 @@ class Narrator:
                 return [f"{self._clock(at)} {hub} hub lost: {reason}"]
             case Judged(event=PictureCorrected(at=at, account_id=account_id, what=what)):
                 return [f"{self._clock(at)} account {account_id}, not told by the hub: {'; '.join(what)}"]
+            case Judged(event=ContractRefuted(at=at, contract_id=contract_id, reason=reason), account_id=account_id):
+                name = self.states[account_id].label(contract_id)
+                return [f"{self._clock(at)} account {account_id}, {name} is not what the broker says it is: {reason}"]
             case Judged(event=ClosesRefused(at=at, account_id=account_id, reason=reason)) if reason is not None:
                 return [f"{self._clock(at)} ALERT-ONLY account {account_id}: the broker refuses our closes: {reason}"]
             case Judged(found=found):

@@ -10,14 +10,14 @@ allowance. What a reading shows and the hub did not tell is named, and is a reas
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from math import inf
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from flatguard.clock import WallClock
+from flatguard.daemon.contracts import Contracts
 from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
@@ -26,7 +26,6 @@ from flatguard.ledger.reconcile import Difference, differences, unsettled_since
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
 from flatguard.model.events import (
-    ContractLearned,
     Event,
     ExposureRead,
     Hub,
@@ -34,7 +33,7 @@ from flatguard.model.events import (
     ReadingFailed,
     RecordRead,
 )
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId
 
 EXPOSURE_EVERY_S = 5.0  # positions and working orders: two requests
 RECORD_EVERY_S = 30.0  # fills and the account's row: two more
@@ -47,7 +46,6 @@ JUST_READ = timedelta(seconds=2)
 CLOCKS_AGREE = timedelta(seconds=1)  # the broker's answers tell whole seconds
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
 HUB_LAG = timedelta(seconds=HUB_LAG_S)
-ASK_AGAIN_S = 5.0  # for a contract that the gateway could not describe
 ACCUSE_AGAIN_S = 30.0  # lists can be old: a hub is not cut for every one of them
 
 
@@ -82,12 +80,12 @@ class Pictures:
 
     records: Gateway
     exposures: Gateway
+    contracts: Contracts
     board: Board
     clock: WallClock
     on_frozen: Callable[[], None]
     on_answer: Callable[[], None]
     accused_at: float = -inf
-    ask_again_at: dict[ContractId, float] = field(factory=dict)
 
     async def keep(self, account_id: AccountId, send: Send) -> None:
         """Read one account whenever it is due, for ever. Failures are events; the next reading comes all the same."""
@@ -135,7 +133,9 @@ class Pictures:
             failure = error
         if failure is not None:
             read.append(ReadingFailed(self.clock.now(), account_id, str(failure)))
-        return (*await self._learn(wanted - state.contracts.keys()), *read)
+        fills = [trade for reading in read if isinstance(reading, RecordRead) for trade in reading.trades]
+        learned = await self.contracts.learn(wanted, state)
+        return (*learned, *read, *await self.contracts.verify(state, fills))
 
     def _record_due(self, state: AccountState) -> bool:
         now = self.clock.now()
@@ -177,19 +177,6 @@ class Pictures:
             self.accused_at = trio.current_time()
             self.on_frozen()
 
-    async def _learn(self, contract_ids: AbstractSet[ContractId]) -> list[Event]:
-        learned: list[Event] = []
-        for contract_id in sorted(contract_ids):
-            if trio.current_time() < self.ask_again_at.get(contract_id, -inf):
-                continue
-            try:
-                contract = await self.records.contract(contract_id)
-            except FlatguardError:
-                self.ask_again_at[contract_id] = trio.current_time() + ASK_AGAIN_S
-                continue  # counted by its root meanwhile
-            learned.append(ContractLearned(self.clock.now(), contract))
-        return learned
-
     def _record_since(self, state: AccountState) -> datetime:
         today = trading_day(self.clock.now() - state.clock_ahead, state.terms)
         if state.record_at is None:
@@ -224,7 +211,7 @@ class Pictures:
 
     def _unclear(self, state: AccountState, now: datetime) -> bool:
         """Whether a reading would tell more: what is in doubt, a contract, or whether a lock is over by the broker."""
-        if state.doubt is not None or contracts_of(state) - state.contracts.keys():
+        if state.doubt is not None or self.contracts.wanting(contracts_of(state), state):
             return True
         if state.contradicted or state.missing:
             return True

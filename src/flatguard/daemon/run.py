@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from flatguard import __version__
 from flatguard.clock import SystemClock, WallClock
+from flatguard.daemon.contracts import Contracts
 from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.recovery import recover
@@ -179,7 +180,8 @@ async def _guard(
         user_listener.link.hurry()
         market_listener.link.hurry()
 
-    pictures = Pictures(records, exposures, board, clock, user_listener.link.reconnect, answered)
+    contracts = Contracts(records, clock)
+    pictures = Pictures(records, exposures, contracts, board, clock, user_listener.link.reconnect, answered)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
     market_hub = MarketHub(market_listener)
     pipeline = Pipeline(

@@ -22,6 +22,7 @@ from flatguard.model.events import (
     ClockReached,
     ClosesRefused,
     ContractLearned,
+    ContractRefuted,
     Event,
     EventSetAside,
     ExposureRead,
@@ -75,6 +76,8 @@ def apply(state: AccountState, event: Event) -> AccountState:
         case ContractLearned(contract=contract):
             state = evolve(state, contracts=_put(state.contracts, contract.id, contract))
             return evolve(state, realized=realize(state))  # commissions are assumed by ticker
+        case ContractRefuted(contract_id=contract_id):
+            return evolve(state, contracts=_without(state.contracts, contract_id))
         case LinkUp(hub=hub, at=at):
             state = evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
             return _seeing_again(state, at) if hub is Hub.USER else state

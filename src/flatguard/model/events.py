@@ -148,6 +148,15 @@ class ContractLearned:
 
 
 @frozen
+class ContractRefuted:
+    """What the broker described of a contract is contradicted by its own fills: it counts as not known."""
+
+    at: datetime
+    contract_id: ContractId
+    reason: str
+
+
+@frozen
 class EventSetAside:
     """Something arrived that could not be understood; ``raw`` is what it was. The picture must be read anew."""
 
@@ -178,6 +187,7 @@ Event = (
     | PictureCorrected
     | ClosesRefused
     | ContractLearned
+    | ContractRefuted
     | EventSetAside
     | ClockReached
 )

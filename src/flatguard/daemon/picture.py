@@ -34,6 +34,7 @@ REQUESTS_A_MINUTE = 100.0  # what readings may take of the allowance, all accoun
 OVERLAP = timedelta(minutes=5)  # fills are asked for from a little before the last complete reading, then kept by id
 JUST_READ = timedelta(seconds=2)
 CLOCKS_AGREE = timedelta(seconds=1)  # the broker's answers tell whole seconds
+LEARN_S = 2.0  # a contract can wait for the next reading; what was read of the account cannot wait for a contract
 HUB_LAG_S = 2.0  # by then the hub has told what a reading shows
 
 
@@ -111,12 +112,13 @@ class Pictures:
 
     async def _learn(self, contract_ids: AbstractSet[ContractId]) -> list[Event]:
         learned: list[Event] = []
-        for contract_id in sorted(contract_ids):
-            try:
-                contract = await self.records.contract(contract_id)
-            except FlatguardError:
-                continue  # counted by its root meanwhile; the next reading asks again
-            learned.append(ContractLearned(self.clock.now(), contract))
+        with trio.move_on_after(LEARN_S):
+            for contract_id in sorted(contract_ids):
+                try:
+                    contract = await self.records.contract(contract_id)
+                except FlatguardError:
+                    continue  # counted by its root meanwhile; the next reading asks again
+                learned.append(ContractLearned(self.clock.now(), contract))
         return learned
 
     def _record_since(self, state: AccountState) -> datetime:

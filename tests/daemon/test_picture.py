@@ -12,7 +12,7 @@ import pytest
 import trio
 from attrs import define, evolve, field
 
-from flatguard.daemon.picture import HUB_LAG_S, READ_EVERY_BLIND_S, READ_EVERY_S, Pictures, seconds_a_round
+from flatguard.daemon.picture import HUB_LAG_S, LEARN_S, READ_EVERY_BLIND_S, READ_EVERY_S, Pictures, seconds_a_round
 from flatguard.enforcement.board import Board
 from flatguard.errors import GatewayUnreachable
 from flatguard.ledger.apply import apply
@@ -48,6 +48,7 @@ class Broker:
     positions: tuple[Position, ...] = ()
     contracts: frozenset[ContractId] = frozenset({MNQ})
     failing: bool = False
+    contract_s: float = 0.0
     behind: timedelta = timedelta(0)
 
     def _broker_at(self) -> datetime:
@@ -76,6 +77,7 @@ class Broker:
     async def contract(self, contract_id: ContractId) -> Contract:
         await trio.lowlevel.checkpoint()
         self._request(1)
+        await trio.sleep(self.contract_s)
         if contract_id not in self.contracts:
             raise GatewayUnreachable("no such contract")
         return Contract(contract_id, "MNQZ6", Decimal("0.25"), Decimal("0.50"))
@@ -345,3 +347,13 @@ async def test_after_the_reset_fills_are_asked_for_from_the_new_day_on(autojump_
         room.clock.ahead = timedelta(hours=7, minutes=29)
         await trio.sleep(120)
         assert room.broker.asked_since[-1] == datetime(2026, 3, 18, 22, 0, tzinfo=UTC)
+
+
+async def test_what_was_read_of_the_account_waits_little_for_a_contract(autojump_clock: object) -> None:
+    async with open_room() as room:
+        room.broker.contract_s = 30.0
+        room.broker.positions = (held(1),)
+        began = trio.current_time()
+        events = await room.pictures.read(ACCOUNT)
+        assert trio.current_time() - began == LEARN_S
+        assert [type(event) for event in events] == [RecordRead, ExposureRead]

@@ -127,7 +127,13 @@ async def test_a_request_is_forgotten_after_its_window(autojump_clock: trio.abc.
 
 @pytest.mark.parametrize(
     ("needed", "kept"),
-    [(0, RESERVE), (RESERVE, RESERVE), (77, 77), (MOST_RESERVED, MOST_RESERVED), (9_999, MOST_RESERVED)],
+    [
+        (0, RESERVE),
+        (RESERVE - LEFT_BY_CONFIRMATION, RESERVE),
+        (57, 57 + LEFT_BY_CONFIRMATION),
+        (MOST_RESERVED - LEFT_BY_CONFIRMATION, MOST_RESERVED),
+        (9_999, MOST_RESERVED),
+    ],
 )
 async def test_readings_leave_to_enforcement_what_it_may_need(
     autojump_clock: trio.abc.Clock, needed: int, kept: int
@@ -139,7 +145,7 @@ async def test_readings_leave_to_enforcement_what_it_may_need(
 
 
 async def test_a_reserve_that_grows_holds_back_who_already_waits(autojump_clock: trio.abc.Clock) -> None:
-    needed = RESERVE
+    needed = 0
     allowance = Allowance(lambda: needed)
     began = trio.current_time()
     await take(allowance, Lane.RECONCILIATION, 100)

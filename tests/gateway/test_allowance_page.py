@@ -50,7 +50,9 @@ def test_the_example_of_what_enforcement_may_need_is_right() -> None:
     flat = AccountState(AccountId(1))
     # one position and four orders are five things that are open
     assert reserve_for([evolve(flat, positions=dict.fromkeys([MNQ, *"abcd"]))]) == 13  # type: ignore[arg-type]
-    assert 3 * 13 <= figures.RESERVE < 4 * 13
+    left = figures.LEFT_BY_CONFIRMATION
+    assert left + 2 * 13 <= figures.RESERVE < left + 3 * 13
+    assert left + 6 * 13 <= figures.MOST_RESERVED < left + 7 * 13
 
 
 def test_the_other_figures_are_those_in_force() -> None:
@@ -60,7 +62,8 @@ def test_the_other_figures_are_those_in_force() -> None:
         f"{figures.LAG_S:.0f} s longer than the gateway",
         f"of which {figures.HISTORY_SHARE} are used",
         f"leave to enforcement is {figures.RESERVE} requests",
-        f"{figures.MOST_RESERVED} at most, since",
+        f"It is {figures.MOST_RESERVED} at most, since",
+        f"{figures.LEFT_BY_CONFIRMATION} that the proofs leave",
         f"{figures.LONGEST_QUIET_S:.0f} s at most, else for {figures.QUIET_S:.0f} s",
         f"limit for {figures.SHRUNK_S:.0f} s, {figures.ASSUMED_LEAST} at least",
         f"grows again by {figures.RECOVERY_A_S:.0f} each second",

@@ -167,8 +167,8 @@ def _rest_lines(link: Mapping[str, Any], zone: Any) -> list[str]:
         said.append(f"{sum(allowance['waiting'].values())} waiting")
         said.append(f"{allowance['refused']} answered with too many")
     if breaker is not None and breaker["state"] != "closed":
-        until = f" until {_when(breaker['open_until'], zone)}" if breaker["open_until"] else ""
-        said.append(f"look-ups {breaker['state']}{until}")
+        until = breaker["open_until"]
+        said.append("look-ups on trial" if until is None else f"no look-ups until {_when(until, zone)}")
     return [f"  REST: {', '.join(said)}"] if said else []
 
 

@@ -26,8 +26,8 @@ GENERAL_LIMIT, GENERAL_WINDOW_S = 200, 60.0 + LAG_S
 HISTORY_LIMIT, HISTORY_WINDOW_S = 50, 30.0 + LAG_S
 HISTORY_SHARE = 45  # of the history's limit: other tools draw charts too
 
-LEFT_BY_ENFORCEMENT = 25  # for closes, which wait for nothing
-LEFT_BY_CONFIRMATION = 40
+LEFT_BY_ENFORCEMENT = 10  # for closes, which wait for nothing
+LEFT_BY_CONFIRMATION = 20
 LEFT_BY_ROUTINE = 10  # for the readings of the picture, beside what these leave to enforcement
 RESERVE = 50  # for enforcement, while little is open
 MOST_RESERVED = 100  # however much is open: an account that is not read is not guarded either
@@ -182,12 +182,12 @@ class _Window:
 class Allowance:
     """The two windows of one login.
 
-    ``reserve`` says how many requests enforcement may need at once; what is kept for it lies between RESERVE and
-    MOST_RESERVED. ``sent_before`` counts as sent at this moment, for what a run before may have sent. The allowance is
-    made inside of ``trio.run``, whose clock it goes by.
+    ``reserve`` says how many requests enforcement may need at once; what is kept for it, beside what its own lanes
+    leave to each other, lies between RESERVE and MOST_RESERVED. ``sent_before`` counts as sent at this moment, for what
+    a run before may have sent. The allowance is made inside of ``trio.run``, whose clock it goes by.
     """
 
-    reserve: Callable[[], int] = field(default=lambda: RESERVE)
+    reserve: Callable[[], int] = field(default=lambda: 0)
     sent_before: int = 0
     longest_wait_s: dict[Lane, float] = field(factory=lambda: dict.fromkeys(Lane, 0.0))
     refused: int = 0
@@ -263,6 +263,6 @@ class Allowance:
                 return GENERAL_LIMIT - LEFT_BY_ENFORCEMENT
             case Lane.CONFIRMATION:
                 return GENERAL_LIMIT - LEFT_BY_CONFIRMATION
-        kept = min(max(self.reserve(), RESERVE), MOST_RESERVED)
+        kept = min(max(self.reserve() + LEFT_BY_CONFIRMATION, RESERVE), MOST_RESERVED)
         left = LEFT_BY_ROUTINE if lane is Lane.ROUTINE else 0
         return max(LEAST_SHARE, assumed - kept) - left

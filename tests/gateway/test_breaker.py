@@ -64,8 +64,6 @@ def test_three_probes_go_through_and_close_it_once_all_are_answered() -> None:
         assert breaker.admit(OPEN_S) is None
     breaker.succeeded(probes[-1])
     assert breaker.statistics(OPEN_S) == BreakerStatistics("closed", None, 0, 1)
-    fail(breaker, OPEN_S, FAILURES)
-    assert breaker.statistics(OPEN_S).open_until == 2 * OPEN_S, "and the next time it opens for a minute again"
 
 
 def test_a_probe_that_tells_nothing_makes_room_for_another() -> None:
@@ -87,6 +85,16 @@ def test_each_probe_that_fails_doubles_the_time_up_to_five_minutes() -> None:
         fail(breaker, now)
     assert lasted == [OPEN_S, 2 * OPEN_S, 4 * OPEN_S, OPEN_MOST_S, OPEN_MOST_S]
     assert breaker.opened == 6
+
+
+def test_once_closed_it_opens_for_a_minute_again() -> None:
+    breaker = opened()
+    fail(breaker, OPEN_S)
+    now = 3 * OPEN_S
+    for _ in range(PROBES):
+        breaker.succeeded(admitted(breaker, now))
+    fail(breaker, now, FAILURES)
+    assert breaker.statistics(now).open_until == now + OPEN_S
 
 
 @pytest.mark.parametrize("late", ["succeeded", "failed", "told_nothing"])

@@ -58,6 +58,7 @@ async def test_readings_that_use_up_their_share_leave_enforcement_its_own(
             await system.order("MNQ", 1, limit=20_000 + step)
         await system.until(lambda: len(system.state.working_orders) == 20)
         await trio.sleep(1)
+        assert allowance(system).reserve() == 2 + 20 + 6, "what is kept for enforcement goes by what is open"
         with trio.move_on_after(1):
             while True:
                 await allowance(system).take(Lane.ROUTINE)

@@ -613,3 +613,16 @@ async def test_a_call_for_a_token_is_counted_and_does_not_wait(autojump_clock: t
     assert await allowance.counting(log_in)("trader") == "token of trader"
     assert trio.current_time() == began
     assert used(allowance) == SHARES[Lane.ENFORCEMENT] + 1
+
+
+async def test_a_429_to_a_call_for_a_token_quiets_the_readings_too(autojump_clock: trio.abc.Clock) -> None:
+    allowance = Allowance()
+
+    async def log_in() -> str:
+        await trio.lowlevel.checkpoint()
+        raise TooManyRequests("HTTP status 429", 17.0)
+
+    with pytest.raises(TooManyRequests):
+        await allowance.counting(log_in)()
+    statistics = allowance.statistics()
+    assert (statistics.used, statistics.refused, statistics.quiet_s) == (1, 1, 17.0)

@@ -67,6 +67,7 @@ def test_the_other_figures_are_those_in_force() -> None:
         f"{figures.LONGEST_QUIET_S:.0f} s at most, else for {figures.QUIET_S:.0f} s",
         f"limit for {figures.SHRUNK_S:.0f} s, {figures.ASSUMED_LEAST} at least",
         f"grows again by {figures.RECOVERY_A_S:.0f} each second",
+        f"of the window they have {figures.LEAST_SHARE} in any case",
         f"as if {figures.ASSUMED_SENT_AT_START} requests had just been sent",
     ):
         assert said in TEXT, said

@@ -365,6 +365,26 @@ async def test_the_record_is_the_accounts_row_and_its_fills(autojump_clock: trio
         assert (record.trades_since, record.began_at) == (START, began)
 
 
+async def test_every_request_for_an_account_stands_in_that_accounts_turn(autojump_clock: trio.abc.Clock) -> None:
+    async with open_gateway() as gateway:
+        asked: list[AccountId | None] = []
+
+        class Noting(Allowance):
+            async def take(self, lane: Lane, account_id: AccountId | None = None, *, history: bool = False) -> None:
+                asked.append(account_id)
+                await super().take(lane, account_id, history=history)
+
+        noting = gateway.gateway(Lane.ENFORCEMENT, allowance=Noting())
+        await noting.read_record(gateway.account_id, START)
+        await noting.read_exposure(gateway.account_id)
+        await noting.orders_made(gateway.account_id, START)
+        await noting.open_orders(gateway.account_id)
+        gateway.acting = noting
+        for act in ACTS.values():
+            await act(gateway)
+        assert asked == [gateway.account_id] * (6 + len(ACTS))
+
+
 async def test_an_account_that_is_not_in_the_list_has_no_record(autojump_clock: trio.abc.Clock) -> None:
     async with open_gateway() as gateway:
         with pytest.raises(UnreadableAnswer, match="424242"):

@@ -167,8 +167,8 @@ async def _guard(
         clock=clock,
     )
 
-    def gateway(http: HttpClient, lane: Lane, patience: Patience | None = None) -> Gateway:
-        return Gateway(http, token, clock, allowance, lane, patience)
+    def gateway(http: HttpClient, lane: Lane, repeated: Patience | None = None) -> Gateway:
+        return Gateway(http, token, clock, allowance, lane, repeated)
 
     routine = gateway(routine_http, Lane.ROUTINE, patience)
     records = gateway(routine_http, Lane.RECONCILIATION, patience)

@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 import trio
 from attrs import define, field, frozen
 
+from flatguard.gateway.verdict import TooManyRequests
 from flatguard.model.account import AccountState
 from flatguard.model.ids import AccountId
 
@@ -230,11 +231,15 @@ class Allowance:
         self.longest_wait_s[lane] = max(self.longest_wait_s[lane], trio.current_time() - began)
 
     def counting(self, call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """Return ``call``, which fetches a token, such that each call is counted; it never waits."""
+        """Return ``call``, which fetches a token, such that it is counted, and a 429 is noted; it never waits."""
 
         async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
             await self.take(Lane.TOKEN)
-            return await call(*args, **kwargs)
+            try:
+                return await call(*args, **kwargs)
+            except TooManyRequests as error:
+                self.too_many(error.retry_after_s)
+                raise
 
         return counted
 

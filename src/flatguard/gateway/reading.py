@@ -48,7 +48,7 @@ class Picturing(Asking):
 
     async def accounts(self) -> tuple[Account, ...]:
         """Return all accounts of the login, those that cannot trade any more too."""
-        return structure_list(await self._read(verdict.ACCOUNTS, {"onlyActiveAccounts": False}), "accounts", Account)
+        return await self._accounts()
 
     async def positions(self, account_id: AccountId) -> tuple[Position, ...]:
         """Return all open positions."""
@@ -94,11 +94,16 @@ class Picturing(Asking):
     async def read_record(self, account_id: AccountId, since: datetime) -> RecordRead:
         """Read the account's row and its fills since ``since``, completely or not at all."""
         began_at = self.clock.now()
-        account = next((row for row in await self.accounts() if row.id == account_id), None)
+        account = next((row for row in await self._accounts(account_id) if row.id == account_id), None)
         if account is None:
             raise UnreadableAnswer(f"account {account_id} is not in the gateway's list")
         trades = await self.trades(account_id, since)
         return RecordRead(self.clock.now(), account_id, began_at, self.broker_at, account, trades, since)
+
+    async def _accounts(self, for_account: AccountId | None = None) -> tuple[Account, ...]:
+        """Return all accounts, as a request of one of them when it comes to whose turn it is."""
+        body = await self._read(verdict.ACCOUNTS, {"onlyActiveAccounts": False}, for_account)
+        return structure_list(body, "accounts", Account)
 
     async def _queried(self, account_id: AccountId, query: OrderQuery) -> tuple[Order, ...]:
         """Return every order that ``query`` names, in order of their ids."""

@@ -19,11 +19,11 @@ from flatguard.model.value import value
 
 
 class _OpenEnum(IntEnum):
-    """An enumeration of the broker's that may grow: an unknown number becomes a member named after it."""
+    """An enumeration of the broker's that may grow: an unknown number of 64 bits becomes a member named after it."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, int):
+        if not isinstance(value, int) or not -(2**63) <= value < 2**63:
             return None
         member = int.__new__(cls, value)
         member._name_ = f"UNKNOWN_{value}"

@@ -164,6 +164,49 @@ def test_a_daemon_that_guards_speaks_for_itself(status: Status, journal: Journal
         }
 
 
+REST = {
+    "allowance": {
+        "used": 61,
+        "limit": 131,
+        "history_used": 0,
+        "waiting": {"routine": 2, "reconciliation": 1},
+        "longest_wait_s": {"routine": 4.5},
+        "refused": 7,
+        "quiet_s": 3.0,
+    },
+    "breaker": {"state": "open", "open_until": "2026-03-18T17:00:20Z", "failures": 5},
+}
+
+
+def test_how_rest_is_used_stands_with_the_links(status: Status, journal: Journal) -> None:
+    journal(started(), Alive(ago(3), json.dumps({**json.loads(UP), **REST})), standing())
+    with guarding(ONE):
+        assert facts(status)["link"] == {"user_hub": "up", "market_hub": "up", "rest": "up", **REST}
+
+
+def rest_line(status: Status, journal: Journal, **told: object) -> str | None:
+    """Return what a person reads about REST."""
+    journal(started(), Alive(ago(3), json.dumps({**json.loads(UP), **REST, **told})), standing())
+    with guarding(ONE):
+        return next((line.strip() for line in status().output.splitlines() if line.startswith("  REST: ")), None)
+
+
+def test_a_person_is_told_of_requests_that_were_too_many_and_of_look_ups_that_rest(
+    status: Status, journal: Journal
+) -> None:
+    assert rest_line(status, journal) == (
+        "REST: 61 of 131 requests in a minute, 3 waiting, 7 answered with too many, no look-ups until Wed 12:00:20 CDT"
+    )
+
+
+def test_a_person_is_not_told_of_an_allowance_that_does(status: Status, journal: Journal) -> None:
+    at_ease = {"allowance": {**REST["allowance"], "waiting": {}, "refused": 0}}
+    closed = {"breaker": {"state": "closed", "open_until": None, "failures": 0}}
+    assert rest_line(status, journal, **at_ease, **closed) is None
+    half_open = {"breaker": {"state": "half-open", "open_until": None, "failures": 5}}
+    assert rest_line(status, journal, **at_ease, **half_open) == "REST: look-ups on trial"
+
+
 def test_where_no_daemon_ever_ran_the_account_is_not_protected(status: Status, tmp_path: Path) -> None:
     assert status().exit_code == 3
     told = facts(status)

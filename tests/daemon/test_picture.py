@@ -13,7 +13,7 @@ import pytest
 import trio
 from attrs import define, evolve, field
 
-from flatguard.daemon.contracts import Contracts
+from flatguard.daemon.contracts import LEARN_S, Contracts
 from flatguard.daemon.picture import (
     ACCUSE_AGAIN_S,
     BLIND_EVERY_S,
@@ -71,6 +71,7 @@ class Broker:
     orders: tuple[Order, ...] = ()
     contracts: frozenset[ContractId] = frozenset({MNQ})
     failing: bool = False
+    contract_s: float = 0.0
     behind: timedelta = timedelta(0)
 
     def _broker_at(self) -> datetime:
@@ -100,6 +101,7 @@ class Broker:
     async def contract(self, contract_id: ContractId) -> Contract:
         await trio.lowlevel.checkpoint()
         self._request(1)
+        await trio.sleep(self.contract_s)
         if contract_id not in self.contracts:
             raise GatewayUnreachable("no such contract")
         return Contract(contract_id, "MNQZ6", Decimal("0.25"), Decimal("0.50"))
@@ -459,3 +461,14 @@ async def test_a_list_that_stays_old_does_not_cut_the_hub_again_and_again(autoju
             room.broker.positions = (held(6),)
             await trio.sleep(1.9)
         assert all(later - sooner >= ACCUSE_AGAIN_S for sooner, later in pairwise(room.frozen_at))
+
+
+async def test_what_was_read_of_the_account_waits_little_for_a_contract(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await trio.sleep(3)
+        room.broker.contract_s = 30.0
+        room.broker.positions = (held(1),)
+        began = trio.current_time()
+        events = await room.pictures.read(ACCOUNT)
+        assert trio.current_time() - began == LEARN_S
+        assert [type(event) for event in events] == [RecordRead, ExposureRead]

@@ -12,7 +12,9 @@ import pytest
 from attrs import evolve, frozen
 
 from flatguard.daemon.picture import seconds_a_round
-from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts
+from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
+from flatguard.gateway.allowance import AllowanceStatistics, Lane
+from flatguard.gateway.breaker import BreakerStatistics
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState, Link
 from flatguard.model.events import (
@@ -369,6 +371,37 @@ def test_the_counters_of_a_hub_tell_the_wall_clock_when_it_was_last_heard() -> N
 def test_a_link_without_a_connection_counts_nothing_of_the_one_before() -> None:
     counters = hub_counters(LinkStatistics(0, None), NOON, current_time=100.0)
     assert (counters["heard_at"], counters["messages"], counters["reconnects"]) == (None, 0, 0)
+
+
+def test_the_counters_of_rest_tell_who_waits_and_until_when_look_ups_rest() -> None:
+    nobody = dict.fromkeys(Lane, 0)
+    used = AllowanceStatistics(
+        used=61,
+        assumed=131,
+        history_used=2,
+        waiting={**nobody, Lane.ROUTINE: 3},
+        longest_wait_s={**nobody, Lane.RECONCILIATION: 4.56},
+        refused=7,
+        quiet_s=2.96,
+    )
+    assert rest_counters(used, BreakerStatistics("open", 107.5, 5, 1), NOON, current_time=100.0) == {
+        "allowance": {
+            "used": 61,
+            "limit": 131,
+            "history_used": 2,
+            "waiting": {"routine": 3},
+            "longest_wait_s": {"reconciliation": 4.6},
+            "refused": 7,
+            "quiet_s": 3.0,
+        },
+        "breaker": {
+            "state": "open",
+            "open_until": (NOON + timedelta(seconds=7.5)).isoformat().replace("+00:00", "Z"),
+            "failures": 5,
+        },
+    }
+    closed = rest_counters(used, BreakerStatistics("closed", None, 0, 1), NOON, current_time=100.0)
+    assert closed["breaker"] == {"state": "closed", "open_until": None, "failures": 0}
 
 
 def test_a_reading_that_fails_for_one_account_of_several_shows() -> None:

@@ -15,9 +15,10 @@ from attrs import define, evolve, field
 from starlette.types import Receive, Scope, Send
 
 from flatguard.gateway import rest
-from flatguard.gateway.allowance import Allowance
+from flatguard.gateway.allowance import Allowance, Lane
 from flatguard.gateway.http import HttpClient
 from flatguard.gateway.rest import Gateway
+from flatguard.gateway.retry import Patience
 from flatguard.gateway.token import Token
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.memory import InMemoryGateway, open_in_memory
@@ -52,10 +53,14 @@ class MemoryGateway:
     def __attrs_post_init__(self) -> None:
         self.http = HttpClient("http://gateway", self._transport)
         self.token = Token(self.log_in, lambda text: rest.validate(self.http, text), self.clock)
-        be_quiet = self.allowance.be_quiet
-        self.reading = Gateway(self.http, self.token, self.clock, self.allowance.take_routine, be_quiet)
-        self.acting = Gateway(self.http, self.token, self.clock, self.allowance.take_enforcement, be_quiet)
+        self.reading = self.gateway(Lane.RECONCILIATION)
+        self.acting = self.gateway(Lane.ENFORCEMENT)
         self.double.gateway.app = self._app  # type: ignore[method-assign]
+
+    def gateway(self, lane: Lane, patience: Patience | None = None, allowance: Allowance | None = None) -> Gateway:
+        """Return another client of the login, in a lane of its own."""
+        shared = self.allowance if allowance is None else allowance
+        return Gateway(self.http, self.token, self.clock, shared, lane, patience)
 
     @property
     def world(self) -> World:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from flatguard.enforcement.carry_out import ACCOUNT_REJECTED, GONE, NO_PARTIAL_CLOSES
+from flatguard.gateway.breaker import FAILURES, OPEN_S, PROBES
 from flatguard.gateway.http import HARD_CAP_S, READ_S
-from flatguard.gateway.verdict import CANCEL, CLOSE, CODES, PARTIAL_CLOSE, TURNED_AWAY, verdict
+from flatguard.gateway.retry import ATTEMPTS, BASE_S
+from flatguard.gateway.verdict import CANCEL, CLOSE, CODES, PARTIAL_CLOSE, READING_CODES, TURNED_AWAY, verdict
 from flatguard.model.outcomes import Done, Outcome, Refused
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outcomes.md").read_text("utf-8")
@@ -78,3 +80,21 @@ def test_the_limits_that_the_page_names_are_those_in_force() -> None:
     stages = section("## When there is no answer")
     assert f"no answer within {READ_S:.0f} s" in stages
     assert f"not complete after {HARD_CAP_S:.0f} s" in stages
+
+
+def test_every_code_of_every_reading_is_on_the_page_with_its_name() -> None:
+    listed = [row for row in rows("## Readings") if row[0].startswith("/api/")]
+    assert listed == [
+        [path, str(code) if code else "none", name]
+        for path, codes in READING_CODES.items()
+        for code, name in (codes or {0: ""}).items()
+    ]
+
+
+def test_the_page_says_how_often_routine_calls_are_repeated() -> None:
+    text = " ".join(section("## Readings").split())
+    assert ATTEMPTS == 5
+    assert "up to five times" in text
+    assert f"after 0 to {BASE_S:.0f}, {BASE_S * 2:.0f}, {BASE_S * 4:.0f} and {BASE_S * 8:.0f} s" in text
+    assert (OPEN_S, PROBES) == (60, 3)
+    assert f"after {FAILURES} failures in a row they are left alone for a minute, then probed three times" in text

@@ -80,7 +80,10 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             "version": run.version if run is not None else None,
         },
         "accounts": accounts,
-        "link": {name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest")},
+        "link": {
+            **{name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest")},
+            **{name: links[name] for name in ("allowance", "breaker") if name in links},
+        },
         "hubs": links.get("hubs", {}),
     }
 
@@ -147,11 +150,26 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
     out = [
         f"flatguard {daemon['version'] or ''} {running}".replace("  ", " "),
         f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}",
+        *_rest_lines(link, zone),
         *(_hub_line(name, counters, now) for name, counters in status["hubs"].items()),
     ]
     for account in status["accounts"]:
         out += ["", *_account_lines(account, now, zone)]
     return out
+
+
+def _rest_lines(link: Mapping[str, Any], zone: Any) -> list[str]:
+    """Say what is not as it should be about REST; nothing while the allowance does and the gateway answers."""
+    allowance, breaker = link.get("allowance"), link.get("breaker")
+    said = []
+    if allowance is not None and (allowance["refused"] or allowance["waiting"]):
+        said.append(f"{allowance['used']} of {allowance['limit']} requests in a minute")
+        said.append(f"{sum(allowance['waiting'].values())} waiting")
+        said.append(f"{allowance['refused']} answered with too many")
+    if breaker is not None and breaker["state"] != "closed":
+        until = breaker["open_until"]
+        said.append("look-ups on trial" if until is None else f"no look-ups until {_when(until, zone)}")
+    return [f"  REST: {', '.join(said)}"] if said else []
 
 
 def _hub_line(name: str, counters: Mapping[str, Any], now: datetime) -> str:

@@ -20,6 +20,7 @@ from flatguard.model.events import ContractLearned, ContractRefuted, Event
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract, Trade
 
+LEARN_S = 2.0  # a contract can wait for the next reading; what was read of the account cannot wait for a contract
 ASK_AGAIN_S = 5.0  # what the gateway could not describe
 REFRESH_S = 86_400.0  # what it described, or described wrongly
 
@@ -42,13 +43,14 @@ class Contracts:
         """Return what is not known of them or has changed since it was asked. Never raises for the broker."""
         learned: list[Event] = []
         unknown = set(self.wanting(contract_ids, state))
-        for contract_id in sorted(set(contract_ids)):
-            wait_s = ASK_AGAIN_S if contract_id in unknown else REFRESH_S
-            if trio.current_time() < self._asked_at.get(contract_id, -inf) + wait_s:
-                continue
-            told = await self._ask(contract_id)
-            if told is not None and told != state.contracts.get(contract_id):
-                learned.append(ContractLearned(self.clock.now(), told))
+        with trio.move_on_after(LEARN_S):
+            for contract_id in sorted(set(contract_ids)):
+                wait_s = ASK_AGAIN_S if contract_id in unknown else REFRESH_S
+                if trio.current_time() < self._asked_at.get(contract_id, -inf) + wait_s:
+                    continue
+                told = await self._ask(contract_id)
+                if told is not None and told != state.contracts.get(contract_id):
+                    learned.append(ContractLearned(self.clock.now(), told))
         return tuple(learned)
 
     async def verify(self, state: AccountState, fills: Iterable[Trade]) -> tuple[Event, ...]:
@@ -66,7 +68,9 @@ class Contracts:
             if contradiction(contract, trades) is None:
                 self._verified[contract_id] = contract
                 continue
-            again = await self._ask(contract_id) or contract
+            again = contract
+            with trio.move_on_after(LEARN_S):
+                again = await self._ask(contract_id) or contract
             reason = contradiction(again, trades)
             if reason is None:
                 found.append(ContractLearned(self.clock.now(), again))

@@ -24,15 +24,16 @@ from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.recovery import recover
 from flatguard.daemon.sole_guard import sole_guard
-from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts
+from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
 from flatguard.enforcement.board import Board
 from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.carry_out import Recorder, Told, Withdrawn, carry_out_breaches
 from flatguard.errors import AccountUnknown, FlatguardError, LoginRefused
-from flatguard.gateway.allowance import Allowance
+from flatguard.gateway.allowance import ASSUMED_SENT_AT_START, Allowance, Lane, reserve_for
 from flatguard.gateway.http import HttpClient, TransportFactory
 from flatguard.gateway.listen import Listener, MarketHub, UserHub
 from flatguard.gateway.rest import Enforcer, Gateway, log_in, validate
+from flatguard.gateway.retry import Patience
 from flatguard.gateway.token import Token
 from flatguard.journal.keep import Keeper
 from flatguard.journal.store import Store
@@ -81,6 +82,7 @@ class Guard:
     pipeline: Pipeline
     keeper: Keeper
     allowance: Allowance
+    patience: Patience
     clock: WallClock
     tell: Tell
     hubs: Mapping[Hub, Link]
@@ -105,6 +107,12 @@ class Guard:
         """Return what was counted on the links to the hubs."""
         now, current_time = self.clock.now(), trio.current_time()
         return {str(hub): hub_counters(link.statistics(), now, current_time) for hub, link in self.hubs.items()}
+
+    def rest_counters(self) -> dict[str, object]:
+        """Return what is used of the request allowance, and how the breaker of the routine calls stands."""
+        current_time = trio.current_time()
+        breaker = self.patience.breaker.statistics(current_time)
+        return rest_counters(self.allowance.statistics(), breaker, self.clock.now(), current_time)
 
 
 async def guard(  # noqa: ASYNC128  it hands task_status on
@@ -151,20 +159,27 @@ async def _guard(
     board = Board(states)
     keeper = Keeper(store, world.run_sync)
     standings = Standings({a.id: Watchman(books[a.id], a.mode == "enforce") for a in settings.accounts})
-    allowance = Allowance()
+    allowance = Allowance(lambda: reserve_for(board.states.values()), ASSUMED_SENT_AT_START)
+    patience = Patience(world.random)
     routine_http = HttpClient(settings.gateway.rest_url, world.transport)
     enforcement_http = HttpClient(settings.gateway.rest_url, world.transport)
     closing_http = HttpClient(settings.gateway.rest_url, world.transport)
     token = Token(
-        log_in=lambda: log_in(routine_http, settings.gateway.user_name, api_key.reveal()),
-        validate=lambda text: validate(routine_http, text),
+        log_in=allowance.counting(lambda: log_in(routine_http, settings.gateway.user_name, api_key.reveal())),
+        validate=allowance.counting(lambda text: validate(routine_http, text)),
         clock=clock,
     )
-    records = Gateway(routine_http, token, clock, allowance.take_routine, allowance.be_quiet)
-    exposures = Gateway(closing_http, token, clock, allowance.take_routine, allowance.be_quiet)  # keeps it warm
+
+    def gateway(http: HttpClient, lane: Lane, repeated: Patience | None = None) -> Gateway:
+        return Gateway(http, token, clock, allowance, lane, repeated)
+
+    routine = gateway(routine_http, Lane.ROUTINE, patience)
+    records = gateway(routine_http, Lane.RECONCILIATION, patience)
+    exposures = gateway(closing_http, Lane.RECONCILIATION)  # keeps it warm
     enforcing = Enforcer(
-        closes=Gateway(closing_http, token, clock, allowance.take_close, allowance.be_quiet),
-        others=Gateway(enforcement_http, token, clock, allowance.take_enforcement, allowance.be_quiet),
+        closes=gateway(closing_http, Lane.CLOSE),
+        cancels=gateway(enforcement_http, Lane.ENFORCEMENT),
+        proofs=gateway(enforcement_http, Lane.CONFIRMATION),
     )
 
     feed_in, feed_out = trio.open_memory_channel[Batch](FEED_BATCHES)
@@ -193,7 +208,7 @@ async def _guard(
         watch=market_hub.watch,
     )
     hubs = {Hub.USER: user_listener.link, Hub.MARKET: market_listener.link}
-    at_work = Guard(board, standings, pipeline, keeper, allowance, clock, tell, hubs)
+    at_work = Guard(board, standings, pipeline, keeper, allowance, patience, clock, tell, hubs)
 
     def report(event: Event) -> None:
         try:
@@ -211,7 +226,7 @@ async def _guard(
         nonlocal refusal
         said: set[AccountId] = set()
         while True:
-            known = await _accounts_of(records)
+            known = await _accounts_of(routine)
             unknown = [account_id for account_id in books if account_id not in known]
             if unknown and not said:
                 refusal = _stranger(unknown[0], known)
@@ -351,7 +366,7 @@ async def _keep_reporting(at_work: Guard) -> None:
         was, link = link, link_facts(at_work.board.states.values())
         if link != was or trio.current_time() - pulsed_at >= PULSE_S:
             pulsed_at = trio.current_time()
-            at_work.note(Alive(now, json.dumps({**link, "hubs": at_work.counters()})))
+            at_work.note(Alive(now, json.dumps({**link, "hubs": at_work.counters(), **at_work.rest_counters()})))
         await trio.sleep(REPORT_S)
 
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 from attrs import define, evolve, field, frozen
 
 from flatguard.daemon.picture import old_after
+from flatguard.gateway.allowance import AllowanceStatistics
+from flatguard.gateway.breaker import BreakerStatistics
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Hub
@@ -213,6 +215,25 @@ def hub_counters(counted: LinkStatistics, now: datetime, current_time: float) ->
         "waiting": 0 if present is None else present.messages_waiting,
         "heard_at": None if heard is None else _time(now - timedelta(seconds=current_time - heard)),
         "round_trip_ms": None if round_trip_s is None else round(round_trip_s * 1_000, 1),
+    }
+
+
+def rest_counters(
+    used: AllowanceStatistics, breaker: BreakerStatistics, now: datetime, current_time: float
+) -> dict[str, object]:
+    """Return what was counted on REST. ``current_time`` is Trio's, which the counters go by."""
+    until = None if breaker.open_until is None else _time(now + timedelta(seconds=breaker.open_until - current_time))
+    return {
+        "allowance": {
+            "used": used.used,
+            "limit": used.assumed,
+            "history_used": used.history_used,
+            "waiting": {lane.name.lower(): count for lane, count in used.waiting.items() if count},
+            "longest_wait_s": {lane.name.lower(): round(s, 1) for lane, s in used.longest_wait_s.items() if s},
+            "refused": used.refused,
+            "quiet_s": round(used.quiet_s, 1),
+        },
+        "breaker": {"state": breaker.state, "open_until": until, "failures": breaker.failures},
     }
 
 

@@ -19,8 +19,9 @@ from flatguard.daemon.run import Guard, World, guard
 from flatguard.demo.trader import Trader
 from flatguard.errors import FlatguardError
 from flatguard.gateway.allowance import Allowance
+from flatguard.gateway.asking import JSON
 from flatguard.gateway.http import HttpClient
-from flatguard.gateway.rest import JSON, Gateway, log_in, validate
+from flatguard.gateway.rest import Gateway, log_in, validate
 from flatguard.gateway.token import Token
 from flatguard.journal.reading import BreachStory, read_facts, read_stories
 from flatguard.model.ids import AccountId, ContractId
@@ -151,7 +152,7 @@ async def _play(
     http = HttpClient(settings.gateway.rest_url)
     name = settings.gateway.user_name
     token = Token(lambda: log_in(http, name, key.reveal()), lambda text: validate(http, text), clock)
-    platform = Gateway(http, token, clock, Allowance().take_routine)
+    platform = Gateway(http, token, clock, Allowance())
 
     async def move_price(contract: Contract, price: Decimal | None) -> None:
         how: dict[str, object] = {"resume": True} if price is None else {"price": price}

@@ -1,4 +1,7 @@
-"""The only module that knows httpx. It sends one POST and returns the answer, or says how it failed.
+"""The only module that knows httpx. It sends one request and returns the answer, or says how it failed.
+
+Connections are kept warm. TLS is verified, against the bundle of SSL_CERT_FILE or SSL_CERT_DIR where one is set;
+proxies are those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
 httpx 0.28 loses a connection of its pool for good when a cancel lands while a request is being connected or queued
 (encode/httpcore#1093). So no cancel ever reaches it: a request runs shielded, bounded by the library's own time limits
@@ -81,6 +84,13 @@ class HttpClient:
         Raises NotSent where no connection could be made, NoAnswer where the request may have been carried out. Checks
         for cancellation before it sends; from then on the request runs to its end, ``HARD_CAP_S`` at most.
         """
+        return await self._request("POST", path, content, headers)
+
+    async def get(self, path: str) -> Answer:
+        """Fetch a path; otherwise as ``post``."""
+        return await self._request("GET", path, "", {})
+
+    async def _request(self, method: str, path: str, content: str, headers: Mapping[str, str]) -> Answer:
         async with self._gate:
             warm = self._warm if self._warm is not None else self._open()
             warm.requests += 1
@@ -89,7 +99,7 @@ class HttpClient:
             self._under_way.add(request)
             try:
                 with request:
-                    return await self._send(warm, path, content, headers)
+                    return await self._send(warm, method, path, content, headers)
                 self._replace(warm)
                 raise NoAnswer("no complete answer in time")
             finally:
@@ -112,13 +122,13 @@ class HttpClient:
             with trio.move_on_after(CLOSE_S, shield=True):
                 await warm.client.aclose()
 
-    async def _send(self, warm: _Warm, path: str, content: str, headers: Mapping[str, str]) -> Answer:
+    async def _send(self, warm: _Warm, method: str, path: str, content: str, headers: Mapping[str, str]) -> Answer:
         try:
-            reply = await warm.client.post(path, content=content.encode(), headers=headers)
+            reply = await warm.client.request(method, path, content=content.encode(), headers=headers)
         except httpx.PoolTimeout:
             self._replace(warm)
             raise NotSent("no free connection") from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # the last: it made no tunnel
             raise NotSent(f"no connection to the gateway ({_why(error)})") from None
         except httpx.HTTPError as error:
             raise NoAnswer(f"no answer from the gateway ({_why(error)})") from None

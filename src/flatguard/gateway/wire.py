@@ -30,7 +30,7 @@ from flatguard.model.events import (
     TradeMade,
 )
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
-from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
+from flatguard.model.trading import Account, Bar, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
 
 T = TypeVar("T")
 E = TypeVar("E", bound=IntEnum)
@@ -164,6 +164,7 @@ def _converter() -> cattrs.Converter:
         parent_order_id="parentOrderId",
         linked_order_id="linkedOrderId",
     )
+    rename(Bar, at="t", open="o", high="h", low="l", close="c", volume="v")
     rename(
         Trade,
         account_id="accountId",
@@ -177,7 +178,7 @@ def _converter() -> cattrs.Converter:
 
 _CONVERTER = _converter()
 _READERS: Mapping[type, Callable[[Any, type], Any]] = {
-    model: _CONVERTER.get_structure_hook(model) for model in (Account, Contract, Order, Position, Trade)
+    model: _CONVERTER.get_structure_hook(model) for model in (Account, Bar, Contract, Order, Position, Trade)
 }
 _TRADE_DEFAULTS: Mapping[str, object] = {"profitAndLoss": None, "fees": 0, "commissions": None, "voided": False}
 

@@ -19,11 +19,11 @@ from flatguard.model.value import value
 
 
 class _OpenEnum(IntEnum):
-    """An enumeration of the broker's that may grow: an unknown number becomes a member named after it."""
+    """An enumeration of the broker's that may grow: an unknown number of 64 bits becomes a member named after it."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, int):
+        if not isinstance(value, int) or not -(2**63) <= value < 2**63:
             return None
         member = int.__new__(cls, value)
         member._name_ = f"UNKNOWN_{value}"
@@ -68,6 +68,17 @@ class OrderStatus(_OpenEnum):
     PENDING = 6
     PENDING_CANCELLATION = 7
     SUSPENDED = 8
+
+
+class BarUnit(_OpenEnum):
+    """What the width of a bar is counted in."""
+
+    SECOND = 1
+    MINUTE = 2
+    HOUR = 3
+    DAY = 4
+    WEEK = 5
+    MONTH = 6
 
 
 TERMINAL_STATUSES = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
@@ -208,3 +219,33 @@ class Quote:
     def at(self) -> datetime | None:
         """When its newest part came."""
         return max((moment for moment in (self.last_at, self.book_at) if moment is not None), default=None)
+
+
+@frozen
+class Bar:
+    """What a contract traded at within one bar; ``at`` is when the bar began."""
+
+    at: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: int
+
+
+@frozen
+class Bracket:
+    """A leg that an order brings along, so many ticks from its fill. The sign counts: a long's stop is below zero."""
+
+    ticks: int
+    type: OrderType
+
+
+@frozen
+class OrderQuery:
+    """Which orders of an account to list: without statuses those of all, without times those of any."""
+
+    statuses: tuple[OrderStatus, ...] = ()
+    contract_id: ContractId | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None

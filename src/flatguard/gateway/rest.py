@@ -6,7 +6,6 @@ never raise for what the broker answers; their outcome is done, refused or unkno
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -17,14 +16,15 @@ from attrs import define, field, frozen
 from flatguard.clock import WallClock
 from flatguard.errors import FlatguardError, GatewayUnreachable, UnreadableAnswer
 from flatguard.gateway import verdict
-from flatguard.gateway.http import Answer, HttpClient, NoAnswer, NotSent
-from flatguard.gateway.token import LOGIN_REFUSALS, Token, login_refused
+from flatguard.gateway.http import Answer, HttpClient, NoAnswer
+from flatguard.gateway.token import Token
 from flatguard.gateway.verdict import broker_text
 from flatguard.gateway.wire import structure, structure_list
 from flatguard.model.events import ExposureRead, RecordRead
 from flatguard.model.ids import AccountId, ContractId, OrderId
 from flatguard.model.outcomes import Outcome, Refused, Unknown
 from flatguard.model.trading import Account, Contract, Order, OrderStatus, OrderType, Position, Side, Trade
+from flatguard.secret import Secret
 from flatguard.signalr.errors import ProtocolError
 from flatguard.signalr.framing import read_json, write_json
 
@@ -35,36 +35,6 @@ READ_TRIES = 3  # for a list that changes while its pages are read
 QUIET_S = 5.0  # where a 429 does not say how long; the picture must not grow older than that
 
 Body = Mapping[str, object]
-
-
-async def log_in(http: HttpClient, user_name: str, api_key: str) -> str:
-    """Fetch a token with the API key. Raises LoginRefused, GatewayUnreachable or UnreadableAnswer."""
-    body = _object(
-        await _reached(http.post("/api/Auth/loginKey", write_json({"userName": user_name, "apiKey": api_key}), JSON))
-    )
-    code, text = body.get("errorCode"), body.get("errorMessage")
-    if body.get("success") is True and code == 0:
-        return _token(body.get("token"))
-    if body.get("success") is False and type(code) is int and code in LOGIN_REFUSALS:
-        raise login_refused(code, broker_text(text.replace(api_key, "***") if isinstance(text, str) else None))
-    if code == 8:
-        raise GatewayUnreachable("the gateway could not log us in just now (code 8)", hint="it is tried again")
-    raise UnreadableAnswer(f"the login was answered in a way that is not documented (code {code!r:.20})")
-
-
-async def validate(http: HttpClient, token: str) -> str:
-    """Exchange a token for a fresh one; the old one where the gateway gives none. Raises as ``log_in`` does."""
-    body = _object(await _reached(http.post("/api/Auth/validate", "", {**JSON, **_bearer(token)})))
-    if body.get("success") is not True:
-        raise UnreadableAnswer(f"the token was not validated (code {body.get('errorCode')!r:.20})")
-    return _token(body.get("newToken") or token)
-
-
-def _token(text: object) -> str:
-    """A token that no header can hold would fail with every request, in an error that quotes it."""
-    if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text):
-        raise UnreadableAnswer("the gateway gave a token that cannot be used")
-    return text
 
 
 @define
@@ -247,7 +217,7 @@ class Gateway:
                 pass  # it stays with what was answered
         return verdict.verdict(path, answer.status, _maybe_object(answer), answer.retry_after_s)
 
-    async def _post(self, path: str, body: Body, *, refused: str | None = None) -> tuple[str, Answer]:
+    async def _post(self, path: str, body: Body, *, refused: Secret | None = None) -> tuple[Secret, Answer]:
         """Send when it is our turn, with a token other than ``refused``; return the token used and the answer."""
         content = write_json(body)
         await self.take()
@@ -289,8 +259,8 @@ class Enforcer:
 JSON = {"content-type": "application/json"}
 
 
-def _bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
+def _bearer(token: Secret) -> dict[str, Secret]:
+    return {"authorization": Secret(f"Bearer {token.reveal()}")}
 
 
 Row = TypeVar("Row", Position, Order, Trade)
@@ -301,13 +271,6 @@ def _of(account_id: AccountId, rows: Sequence[Row]) -> tuple[Row, ...]:
     if any(row.account_id != account_id for row in rows):
         raise UnreadableAnswer(f"asked for account {account_id}, the gateway told of another account")
     return tuple(rows)
-
-
-async def _reached(answer: Awaitable[Answer]) -> Answer:
-    try:
-        return await answer
-    except (NotSent, NoAnswer) as error:
-        raise GatewayUnreachable(str(error), hint="it is tried again until the gateway answers") from None
 
 
 def _object(answer: Answer) -> Body:

@@ -117,7 +117,7 @@ class Reading:
         """Refuse the keys of ``table`` that are not ``known``, with the nearest that is."""
         for key in [key for key in table if key not in known]:
             if _CREDENTIAL.search(key):
-                text = "is not written in this file; put it into FLATGUARD_API_KEY or into the system's keyring"
+                text = "is not written in this file; store it with flatguard login, or set FLATGUARD_API_KEY"
             else:
                 text = f"is not known here; {nearest(key, known)}"
             self.refuse((*place, key), text)

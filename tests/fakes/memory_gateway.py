@@ -47,7 +47,7 @@ class MemoryGateway:
     token: Token = field(init=False)
     reading: Gateway = field(init=False)
     acting: Gateway = field(init=False)
-    answers: dict[str, list[tuple[int, Mapping[str, str], bytes]]] = field(factory=dict)
+    answers: dict[str, list[tuple[int, Mapping[str, str], bytes]]] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.http = HttpClient("http://gateway", self._transport)

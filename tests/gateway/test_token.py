@@ -578,8 +578,8 @@ async def test_nothing_that_can_be_printed_of_it_shows_the_token(autojump_clock:
                 await call()
             lines = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
             # the frames of this test and of its fakes know the token by its name
-            shown += [line for line in lines if f"{os.sep}flatguard{os.sep}" in line]
-        assert len(shown) > 10
+            shown += [line for line in lines if f"{os.sep}flatguard{os.sep}" in line.partition("\n")[0]]
+        assert len(shown) >= 10
         for secret in (text, text.split(".")[1], text.split(".")[2], gateway.api_key):
             assert not [line for line in shown if secret in line]
 

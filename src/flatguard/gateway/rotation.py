@@ -41,7 +41,11 @@ async def rotate_hubs(
         due = next((listener for listener in listeners if _due(listener, token, clock)), None)
         if due is not None and _may_leave(due, listeners, clock, quiet):
             due.link.reconnect()
-        await trio.sleep(LOOK_S if due is not None else LONGEST_SLEEP_S)
+        if due is not None:
+            await trio.sleep(LOOK_S)
+        else:
+            with trio.move_on_after(LONGEST_SLEEP_S):
+                await token.wait_changed()
 
 
 def _due(listener: Listener, token: Token, clock: WallClock) -> bool:

@@ -130,6 +130,10 @@ class Token:
             await self._changed.wait()
         return self._secret
 
+    async def wait_changed(self) -> None:
+        """Return when the next token is there. If cancelled, nothing is left behind."""
+        await self._changed.wait()
+
     async def keep_fresh(self) -> None:
         """Replace the token ahead of its end, for ever. A refused login is retried too: a person may mend it."""
         tries = 0

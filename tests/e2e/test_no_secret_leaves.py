@@ -154,6 +154,7 @@ def shown(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
+@pytest.mark.timeout(300)
 def test_no_secret_is_in_logs_output_journal_settings_stored_files_or_command_lines(desk: Desk) -> None:
     simulator = desk.simulator()
     relay = Relay(int(simulator.ready["rest_url"].rpartition(":")[2]))

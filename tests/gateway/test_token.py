@@ -518,7 +518,7 @@ async def test_the_state_says_how_it_stands(autojump_clock: trio.abc.Clock, nurs
     await trio.sleep(HOUR / 2 + 1)
     assert str(token.state) == "refreshing until 2026-11-18T16:30:04Z: no connection"
     await trio.sleep(HOUR / 2)
-    assert str(token.state) == "expired until 2026-11-18T16:30:04Z: no connection"
+    assert str(token.state) == "expired since 2026-11-18T16:30:04Z: no connection"
 
 
 # --- A token of an earlier run ---

@@ -67,7 +67,7 @@ def test_one_that_cannot_be_trusted_is_deleted_and_that_is_told_once(
     found = file.read()
     assert found.token is None
     assert str(path) in found.trouble
-    assert found.trouble.endswith("it is deleted, and flatguard logs in")
+    assert found.trouble.endswith("; it is deleted")
     assert not path.exists()
     assert file.read() == Stored()
 

@@ -303,7 +303,7 @@ async def _stored_token(stored: TokenFile, world: World, tell: Tell) -> Secret |
     with trio.move_on_after(KEYRING_S):
         found = await world.run_sync(stored.read, abandon_on_cancel=True)
         if found.trouble:
-            tell(found.trouble)
+            tell(f"{found.trouble}, and flatguard logs in")
         return found.token  # type: ignore[no-any-return]
     tell("the system's keyring does not answer; the stored token is not used, and flatguard logs in")
     return None

@@ -20,7 +20,10 @@ NOT_BY_KEY = "log in with an API key; flatguard sends nothing else"
 LOGIN_REFUSALS = {
     1: ("the user name is not known", "check gateway.user_name; it is the platform's login name"),
     2: ("the password was not accepted", NOT_BY_KEY),
-    3: ("the user name or the API key is wrong", "check gateway.user_name and the key, then: flatguard login"),
+    3: (
+        "the user name or the API key is wrong",
+        "check gateway.user_name; store the right key with flatguard login, then start flatguard run anew",
+    ),
     4: ("the application is not known", NOT_BY_KEY),
     5: ("the application was not accepted", NOT_BY_KEY),
     6: ("the device was not accepted", NOT_BY_KEY),

@@ -55,8 +55,9 @@ class TokenState:
     reason: str = ""
 
     def __str__(self) -> str:
-        until = f" until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at is not None else ""
-        return f"{self.phase}{until}" + (f": {self.reason}" if self.reason else "")
+        word = "since" if self.phase is Phase.EXPIRED else "until"
+        end = f" {word} {self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at is not None else ""
+        return f"{self.phase}{end}" + (f": {self.reason}" if self.reason else "")
 
 
 @define(eq=False)

@@ -57,7 +57,7 @@ class TokenFile:
             remove_private(path)
         except OSError as error:
             why += f"; and it cannot be deleted: {error.strerror}"
-        return Stored(trouble=f"the stored token in {path} is not used: {why}; it is deleted, and flatguard logs in")
+        return Stored(trouble=f"the stored token in {path} is not used: {why}; it is deleted")
 
     def write(self, token: Secret) -> str:
         """Store a token in place of the one before; return why that could not be, empty where it was."""

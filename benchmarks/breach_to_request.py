@@ -24,8 +24,8 @@ from flatguard.clock import SystemClock
 from flatguard.daemon.run import Guard, World, guard
 from flatguard.gateway.http import HttpClient
 from flatguard.model.entries import EndStateProven, Entry, Judged, StepTaken
+from flatguard.secret import Secret
 from flatguard.settings.load import load
-from flatguard.settings.secrets import Secret
 from flatguard.simulator.options import Options
 from flatguard.simulator.serve import serve_simulator
 from flatguard.simulator.world import World as Double

@@ -183,9 +183,10 @@ def test_check_tells_every_account_its_mode_and_its_rules(run: Run, file: Path, 
 
 def test_check_prints_all_errors_and_exits_with_2(run: Run, file: Path, holds: Holds) -> None:
     holds(f"{LOGIN}typo = 1\n")
+    keys = "market_hub_url, rest_url, token_storage, user_hub_url, user_name"
     errors = [
         f"{file}:1: accounts: is missing; write [[accounts]], and below it id = 25700001",
-        f"{file}:3: gateway.typo: is not known here; write one of market_hub_url, rest_url, user_hub_url, user_name",
+        f"{file}:3: gateway.typo: is not known here; write one of {keys}",
     ]
     assert run("config", "check") == Ran(
         2, "", "Error: " + "\n".join(errors) + "\nTry: correct these 2 lines, then: flatguard config check\n"

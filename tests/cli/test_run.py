@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from flatguard.cli import cli
 from flatguard.cli import run as room
 from flatguard.errors import InvalidSettings, LoginRefused
+from flatguard.secret import Secret
 from flatguard.settings.load import Settings
-from flatguard.settings.secrets import Secret
 
 CONFIG = """
 [gateway]
@@ -102,7 +102,7 @@ def test_an_error_of_the_daemon_comes_out_and_stopped_is_not_said(
 def test_without_a_key_nothing_is_started(
     config: Path, guarded: list[tuple[Settings, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flatguard.settings.secrets._from_keyring", lambda user_name: ("", "the keyring holds none"))
+    monkeypatch.setattr("flatguard.settings.paths.state_folder", lambda: config.parent)
     result = run(config, None)
     assert isinstance(result.exception, InvalidSettings)
     assert guarded == []

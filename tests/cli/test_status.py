@@ -56,7 +56,8 @@ HUBS = {
     },
     "market": {"reconnects": 1, "messages": 0, "bytes": 0, "waiting": 0, "heard_at": None, "round_trip_ms": None},
 }
-UP = json.dumps({"user_hub": "up", "market_hub": "up", "rest": "up", "hubs": HUBS})
+TOKEN = "valid until 2026-03-19T14:30:00Z"
+UP = json.dumps({"user_hub": "up", "market_hub": "up", "rest": "up", "token": TOKEN, "hubs": HUBS})
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +160,7 @@ def test_a_daemon_that_guards_speaks_for_itself(status: Status, journal: Journal
             "schema_version": 1,
             "daemon": {"running": True, "since": "2026-03-18T16:00:00Z", "version": "0.1.0"},
             "accounts": [json.loads(standing().body)],
-            "link": {"user_hub": "up", "market_hub": "up", "rest": "up"},
+            "link": {"user_hub": "up", "market_hub": "up", "rest": "up", "token": TOKEN},
             "hubs": HUBS,
         }
 
@@ -181,7 +182,8 @@ REST = {
 def test_how_rest_is_used_stands_with_the_links(status: Status, journal: Journal) -> None:
     journal(started(), Alive(ago(3), json.dumps({**json.loads(UP), **REST})), standing())
     with guarding(ONE):
-        assert facts(status)["link"] == {"user_hub": "up", "market_hub": "up", "rest": "up", **REST}
+        link = facts(status)["link"]
+        assert {name: link[name] for name in REST} == REST
 
 
 def rest_line(status: Status, journal: Journal, **told: object) -> str | None:
@@ -395,7 +397,7 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
         text = status().stdout
     assert text.splitlines() == [
         "flatguard 0.1.0 running since Wed 11:00:00 CDT",
-        "links: user hub up, market hub up, REST up",
+        "links: user hub up, market hub up, REST up; token valid until 2026-03-19T14:30:00Z",
         "  user hub: 1,204 messages, the last 4 s ago, round trip 41.5 ms, 3 waiting, 2 reconnects",
         "  market hub: 0 messages, 1 reconnect",
         "",

@@ -22,8 +22,8 @@ from flatguard.journal.reading import read_facts
 from flatguard.model.entries import Alive, Entry, Standing
 from flatguard.model.ids import AccountId
 from flatguard.rules.max_contracts import MaxContracts
+from flatguard.secret import Secret
 from flatguard.settings.load import Settings
-from flatguard.settings.secrets import Secret
 from flatguard.simulator.options import Options
 from tests.fakes.system import System, inline, open_system
 

@@ -82,7 +82,7 @@ class Simulator:
     def contract(self, ticker: str) -> dict[str, Any]:
         return next(c for c in self.ready["contracts"] if c["name"].startswith(ticker))
 
-    def call(self, name: str, **body: object) -> dict[str, Any]:
+    def call(self, name: str, /, **body: object) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.ready['control_url']}/{name}", json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.loads(answer.read())  # type: ignore[no-any-return]

@@ -14,12 +14,13 @@ import trio
 from attrs import define, evolve, field
 from starlette.types import Receive, Scope, Send
 
-from flatguard.gateway import rest
+from flatguard.gateway import auth
 from flatguard.gateway.allowance import Allowance, Lane
 from flatguard.gateway.http import HttpClient
 from flatguard.gateway.rest import Gateway
 from flatguard.gateway.retry import Patience
 from flatguard.gateway.token import Token
+from flatguard.secret import Secret
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.memory import InMemoryGateway, open_in_memory
 from flatguard.simulator.options import Options
@@ -48,11 +49,11 @@ class MemoryGateway:
     token: Token = field(init=False)
     reading: Gateway = field(init=False)
     acting: Gateway = field(init=False)
-    answers: dict[str, list[tuple[int, Mapping[str, str], bytes]]] = field(factory=dict)
+    answers: dict[str, list[tuple[int, Mapping[str, str], bytes]]] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.http = HttpClient("http://gateway", self._transport)
-        self.token = Token(self.log_in, lambda text: rest.validate(self.http, text), self.clock)
+        self.token = Token(self.log_in, lambda text: auth.validate(self.http, text), self.clock)
         self.reading = self.gateway(Lane.RECONCILIATION)
         self.acting = self.gateway(Lane.ENFORCEMENT)
         self.double.gateway.app = self._app  # type: ignore[method-assign]
@@ -66,8 +67,12 @@ class MemoryGateway:
     def world(self) -> World:
         return self.double.gateway.world
 
-    async def log_in(self) -> str:
-        return await rest.log_in(self.http, self.user_name, self.api_key)
+    async def log_in(self) -> Secret:
+        return await auth.log_in(self.http, self.user_name, Secret(self.api_key))
+
+    async def bearer(self) -> str:
+        """Return the token as text, as a hub wants it."""
+        return (await self.token.current()).reveal()
 
     def requests(self, path: str | None = None) -> list[dict[str, Any]]:
         """Return the requests that the double received, for a path or all."""

@@ -24,8 +24,8 @@ from flatguard.journal.reading import BreachStory, read_stories
 from flatguard.model.account import AccountState
 from flatguard.model.ids import AccountId
 from flatguard.rules._rule import Rule
+from flatguard.secret import Secret
 from flatguard.settings.load import AccountSettings, GatewaySettings, JournalSettings, Settings, TradingDaySettings
-from flatguard.settings.secrets import Secret
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.memory import InMemoryGateway, open_in_memory
 from flatguard.simulator.options import Options
@@ -36,7 +36,7 @@ from tests.fakes.gateway_client import DialBackend, Rest, http_over
 WEDNESDAY_MORNING = datetime(2026, 3, 18, 14, 30, tzinfo=UTC)  # 09:30 in Chicago
 
 
-async def inline(function: Callable[..., Any], *arguments: Any) -> Any:
+async def inline(function: Callable[..., Any], *arguments: Any, abandon_on_cancel: bool = False) -> Any:
     """Run what production gives to a thread: autojump does not see threads."""
     await trio.lowlevel.checkpoint()
     return function(*arguments)

@@ -503,7 +503,7 @@ async def test_an_upgrade_refused_with_401_takes_a_new_token_at_the_next_attempt
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with open_gateway() as gateway:
-        gateway.double.gateway.tokens.end(await gateway.token.current())
+        gateway.double.gateway.tokens.end(await gateway.bearer())
         ear = Ear()
         gateway.nursery.start_soon(user_hub(gateway, ear).listen)
         await trio.sleep(10)
@@ -514,7 +514,7 @@ async def test_an_upgrade_refused_with_401_takes_a_new_token_at_the_next_attempt
 
 async def test_both_hubs_refused_with_401_share_one_login(autojump_clock: trio.abc.Clock) -> None:
     async with open_gateway() as gateway:
-        gateway.double.gateway.tokens.end(await gateway.token.current())
+        gateway.double.gateway.tokens.end(await gateway.bearer())
         market = market_hub(gateway, Ear())
 
         async def dial_slowly(url: str) -> trio.abc.Stream:
@@ -600,7 +600,7 @@ async def test_a_token_that_cannot_be_had_is_a_reason_and_not_the_end(
 ) -> None:
     async with open_gateway() as gateway:
         if failure != "no token at all":
-            gateway.double.gateway.tokens.end(await gateway.token.current())
+            gateway.double.gateway.tokens.end(await gateway.bearer())
         gateway.fault("http_500", target="/api/Auth/loginKey")
         ear = Ear()
         gateway.nursery.start_soon(user_hub(gateway, ear).listen)
@@ -619,14 +619,14 @@ async def test_no_reason_no_repr_and_no_log_shows_the_token(
         ear = Ear()
         hub = user_hub(gateway, ear)
         gateway.nursery.start_soon(hub.listen)
-        secrets = [await gateway.token.current()]
+        secrets = [await gateway.bearer()]
         for name in ("cut_hub", "close_hub", "logout_hub", "refuse_hub", "silence_hub"):
             gateway.fault(name, target="user", duration_s=60)
             await trio.sleep(90)
         gateway.double.gateway.tokens.end(secrets[0])
         gateway.fault("cut_hub", target="user")
         await trio.sleep(90)
-        secrets.append(await gateway.token.current())
+        secrets.append(await gateway.bearer())
         assert secrets[0] != secrets[1]
         shown = [repr(ear.events), repr(hub), caplog.text]
         for secret in secrets:

@@ -14,9 +14,9 @@ import trio
 
 from flatguard.errors import FlatguardError, GatewayUnreachable, LoginRefused, UnreadableAnswer
 from flatguard.gateway.allowance import QUIET_S, Allowance, Lane
+from flatguard.gateway.auth import validate
 from flatguard.gateway.http import HARD_CAP_S, READ_S
 from flatguard.gateway.reading import MAX_PAGES, PAGE
-from flatguard.gateway.rest import validate
 from flatguard.gateway.verdict import (
     ACCOUNTS,
     BARS,
@@ -40,6 +40,7 @@ from flatguard.gateway.verdict import (
 from flatguard.model.ids import AccountId, OrderId
 from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
 from flatguard.model.trading import BarUnit, Bracket, OrderQuery, OrderStatus, OrderType, Side
+from flatguard.secret import Secret
 from flatguard.signalr.framing import write_json
 from flatguard.simulator.contracts import find_contract
 from flatguard.simulator.options import Options
@@ -642,7 +643,7 @@ async def test_a_reading_that_stays_refused_ends_after_one_login(autojump_clock:
 async def test_readings_whose_token_ended_share_one_login(autojump_clock: trio.abc.Clock) -> None:
     async with open_gateway() as gateway:
         await gateway.reading.accounts()
-        gateway.double.gateway.tokens.end(await gateway.token.current())
+        gateway.double.gateway.tokens.end(await gateway.bearer())
         async with trio.open_nursery() as nursery:
             for read in READINGS.values():
                 nursery.start_soon(read, gateway)
@@ -1040,7 +1041,7 @@ async def test_no_secret_is_in_any_error_any_repr_or_any_log(
                 shown += [*traceback.format_exception(error), repr(error), error.hint]
         shown += [repr(await act(gateway)) for act in ACTS.values()]
         shown.append(caplog.text)
-        for secret in (token, token.split(".")[2], gateway.api_key):
+        for secret in (token.reveal(), token.reveal().split(".")[2], gateway.api_key):
             assert not [text for text in shown if secret in text]
 
 
@@ -1058,7 +1059,7 @@ async def test_validating_gives_another_token(autojump_clock: trio.abc.Clock) ->
 async def test_validating_without_another_token_keeps_the_old_one(autojump_clock: trio.abc.Clock, body: str) -> None:
     async with open_gateway() as gateway:
         gateway.instead("/api/Auth/validate", body)
-        assert await validate(gateway.http, "old") == "old"
+        assert await validate(gateway.http, Secret("old")) == Secret("old")
 
 
 @pytest.mark.parametrize(
@@ -1079,7 +1080,7 @@ async def test_a_validation_that_fails_is_an_error(
     async with open_gateway() as gateway:
         gateway.instead("/api/Auth/validate", body, status=status)
         with pytest.raises(error):
-            await validate(gateway.http, "old")
+            await validate(gateway.http, Secret("old"))
 
 
 @pytest.mark.parametrize("fault", ["timeout_before", "timeout_after", "reset_after", "http_500", "http_429"])

@@ -25,6 +25,7 @@ from flatguard.gateway.token import Token
 from flatguard.gateway.verdict import TooManyRequests
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.outcomes import Done, Refused, Unknown
+from flatguard.secret import Secret
 from tests.fakes.certificates import EXPIRED, Authority
 from tests.fakes.clock import TrioClock
 from tests.fakes.memory_gateway import START
@@ -49,11 +50,11 @@ def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 async def gateway_at(address: str) -> Gateway:
     """Return a client with a token, as the daemon has."""
 
-    async def log_in() -> str:
+    async def log_in() -> Secret:
         await trio.lowlevel.checkpoint()
-        return "s3cr3t"
+        return Secret("s3cr3t")
 
-    async def validate(text: str) -> str:
+    async def validate(text: Secret) -> Secret:
         await trio.lowlevel.checkpoint()
         return text
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import traceback
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, field
 
 from flatguard.errors import FlatguardError, GatewayUnreachable, LoginRefused, UnreadableAnswer
-from flatguard.gateway.token import LOGIN_REFUSALS, Token, login_refused
+from flatguard.gateway.auth import LOGIN_REFUSALS, login_refused, validate
+from flatguard.gateway.token import LOGINS_APART_S, REFUSED_PAUSE_S, WAIT_S, Phase, Token
+from flatguard.secret import Secret
 from tests.fakes.clock import TrioClock
 from tests.fakes.memory_gateway import START, open_gateway
 
@@ -39,22 +45,22 @@ class Broker:
     claims: Callable[[datetime], object] = lambda exp: {"exp": int(exp.timestamp())}
     refreshes: bool = True
 
-    def issue(self) -> str:
+    def issue(self) -> Secret:
         serial = len(self.logins) + len(self.validations)
-        return jwt(self.claims(self.clock.now() + self.life), serial=serial)
+        return Secret(jwt(self.claims(self.clock.now() + self.life), serial=serial))
 
-    async def log_in(self) -> str:
+    async def log_in(self) -> Secret:
         self.logins.append(trio.current_time())
         await self.on_login()
         return self.issue()
 
-    async def validate(self, text: str) -> str:
+    async def validate(self, text: Secret) -> Secret:
         self.validations.append(trio.current_time())
         await self.on_validate()
         return self.issue() if self.refreshes else text
 
-    def token(self) -> Token:
-        return Token(self.log_in, self.validate, self.clock)
+    def token(self, **how: Any) -> Token:
+        return Token(self.log_in, self.validate, self.clock, **how)
 
 
 async def unreachable() -> None:
@@ -100,12 +106,12 @@ async def test_the_end_is_read_from_the_token(autojump_clock: trio.abc.Clock) ->
     ids=range(16),
 )
 async def test_a_day_is_assumed_where_the_end_cannot_be_read(autojump_clock: trio.abc.Clock, text: str) -> None:
-    async def log_in() -> str:
+    async def log_in() -> Secret:
         await trio.lowlevel.checkpoint()
-        return text
+        return Secret(text)
 
     token = Token(log_in, Broker(TrioClock(START)).validate, TrioClock(START))
-    assert await token.current() == text
+    assert (await token.current()).reveal() == text
     assert token.expires_at == START + timedelta(hours=24)
 
 
@@ -136,7 +142,7 @@ async def test_a_clock_that_is_put_forward_by_days_costs_one_login(autojump_cloc
 async def test_all_who_need_a_first_token_share_one_login(autojump_clock: trio.abc.Clock) -> None:
     broker = Broker(TrioClock(START), on_login=partial(trio.sleep, 3))
     token = broker.token()
-    got: set[str] = set()
+    got: set[Secret] = set()
 
     async def take() -> None:
         got.add(await token.current())
@@ -151,7 +157,7 @@ async def test_all_whose_token_was_refused_share_one_login(autojump_clock: trio.
     broker = Broker(TrioClock(START), on_login=partial(trio.sleep, 3))
     token = broker.token()
     old = await token.current()
-    got: set[str] = set()
+    got: set[Secret] = set()
 
     async def renew() -> None:
         got.add(await token.renewed(old))
@@ -192,6 +198,7 @@ async def test_a_login_that_fails_is_told_and_tried_again_by_the_next(
     with pytest.raises(kind):
         await token.current()
     broker.on_login = trio.lowlevel.checkpoint
+    await trio.sleep(REFUSED_PAUSE_S)
     assert await token.current()
 
 
@@ -307,7 +314,7 @@ async def test_a_login_that_is_refused_meanwhile_does_not_end_the_refreshing(
     nursery.start_soon(token.keep_fresh)
     await trio.sleep(23 * HOUR)
     broker.on_login = trio.lowlevel.checkpoint
-    await trio.sleep(61)
+    await trio.sleep(REFUSED_PAUSE_S + 1)
     assert token.expires_at is not None
     assert token.expires_at > START + timedelta(hours=40)
 
@@ -333,6 +340,248 @@ async def test_a_day_without_validation_costs_one_login_more(autojump_clock: tri
             await trio.sleep(HOUR)
         assert len(gateway.requests("/api/Auth/loginKey")) == 2
         assert not [entry for entry in gateway.requests() if entry["outcome"].get("status") == 401]
+
+
+# --- One attempt for all, and its limits ---
+
+
+async def test_all_who_wait_share_the_failure_of_one_login(autojump_clock: trio.abc.Clock) -> None:
+    """One after the other they would each wait for their own, and the last one for all of them."""
+
+    async def slow_failure() -> None:
+        await trio.sleep(4)
+        raise GatewayUnreachable("no connection", hint="wait")
+
+    broker = Broker(TrioClock(START), on_login=slow_failure)
+    token = broker.token()
+    failures: list[FlatguardError] = []
+
+    async def take() -> None:
+        with pytest.raises(GatewayUnreachable, match="no connection") as caught:
+            await token.current()
+        failures.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(take)
+    assert trio.current_time() == pytest.approx(4)
+    assert len(broker.logins) == 1
+    assert len({id(failure) for failure in failures}) == 20
+    assert {failure.hint for failure in failures} == {"wait"}
+
+
+async def test_nobody_waits_longer_than_five_seconds_for_a_token(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    broker = Broker(TrioClock(START))
+    token = broker.token()
+    await token.current()
+    broker.on_validate = broker.on_login = partial(trio.sleep, 100)
+    nursery.start_soon(token.keep_fresh)
+    await trio.sleep(22 * HOUR + 50)
+    began = trio.current_time()
+    with pytest.raises(GatewayUnreachable, match="within 5 s"):
+        await token.renewed(await token.current())
+    assert trio.current_time() - began == WAIT_S == 5
+
+
+async def test_where_the_one_who_logs_in_is_cancelled_another_does_it(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    broker = Broker(TrioClock(START), on_login=partial(trio.sleep, 2))
+    token = broker.token()
+    first = trio.CancelScope()
+
+    async def begin() -> None:
+        with first:
+            await token.current()
+
+    nursery.start_soon(begin)
+    await trio.sleep(1)
+    got: list[Secret] = []
+
+    async def wait() -> None:
+        got.append(await token.current())
+
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(wait)
+        waiting.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        first.cancel()
+    assert len(broker.logins) == 2
+    assert got[0] == got[1]
+
+
+async def test_a_validation_that_gives_no_longer_life_leads_to_a_login(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    broker = Broker(clock := TrioClock(START))
+    token = broker.token()
+    await token.current()
+    end = token.expires_at
+    broker.life = timedelta(hours=2)  # what a broker gives that hands out the rest of the session
+
+    async def longer() -> None:
+        await trio.lowlevel.checkpoint()
+        broker.life = timedelta(hours=24)
+
+    broker.on_login = longer
+    nursery.start_soon(token.keep_fresh)
+    await trio.sleep(22 * HOUR + 1)
+    assert (len(broker.validations), len(broker.logins)) == (1, 2)
+    assert end is not None
+    assert token.expires_at is not None
+    assert token.expires_at > end
+    assert clock.now() < end
+
+
+async def test_a_hundred_reads_whose_token_is_refused_at_once_cost_one_login() -> None:
+    async with open_gateway() as gateway:
+        gateway.double.gateway.tokens.end(await gateway.bearer())
+        async with trio.open_nursery() as nursery:
+            for _ in range(14):
+                nursery.start_soon(gateway.reading.accounts)
+        statuses = [entry["outcome"]["status"] for entry in gateway.requests("/api/Account/search")]
+        assert (statuses.count(401), statuses.count(200)) == (14, 14)
+        assert len(gateway.requests("/api/Auth/loginKey")) == 2
+
+
+async def test_a_clock_that_jumps_over_the_end_is_noticed(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    """A machine that slept does not count the hours, and wakes with a token that is over."""
+    broker, ours = Broker(TrioClock(START)), TrioClock(START)
+    token = Token(broker.log_in, broker.validate, ours)
+    await token.current()
+    nursery.start_soon(token.keep_fresh)
+    await trio.sleep(HOUR)
+    ours.ahead = timedelta(hours=22)
+    await trio.sleep(301)
+    assert len(broker.validations) == 1
+
+
+# --- A login that is refused although there was a token ---
+
+
+async def test_a_refused_login_is_told_once_and_stays_in_the_state_until_it_is_accepted(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    broker, told = Broker(TrioClock(START)), list[str]()
+    token = broker.token(tell=told.append)
+    old = await token.current()
+    broker.on_validate, broker.on_login = unreachable, refused
+    nursery.start_soon(token.keep_fresh)
+    await trio.sleep(22 * HOUR + 1)
+    assert str(token.state) == "LOGIN_REFUSED until 2026-11-19T15:00:00Z: no"
+    assert await token.current() == old, "what we hold is good still"
+    for _ in range(10):
+        with pytest.raises(LoginRefused, match="no"):
+            await token.renewed(old)
+    assert len(broker.logins) == 2, "nobody knocks again for a while"
+    await trio.sleep(HOUR)
+    assert len(broker.logins) == 2 + HOUR // REFUSED_PAUSE_S
+    assert len(told) == 1
+    assert told[0].startswith("LOGIN_REFUSED: no; ")
+    assert "the token in hand is good until 15:00 UTC, and the login is tried every 5 minutes" in told[0]
+    await trio.sleep(HOUR)
+    with pytest.raises(LoginRefused):
+        await token.current()
+    assert token.state.phase is Phase.LOGIN_REFUSED
+    broker.on_login = trio.lowlevel.checkpoint
+    await trio.sleep(REFUSED_PAUSE_S)
+    assert await token.current() != old
+    assert token.state.phase is Phase.VALID
+    assert told[1:] == ["the gateway accepts the login again"]
+
+
+async def test_the_first_login_is_not_told_when_it_is_refused_but_raised(autojump_clock: trio.abc.Clock) -> None:
+    told: list[str] = []
+    token = Broker(TrioClock(START), on_login=refused).token(tell=told.append)
+    with pytest.raises(LoginRefused):
+        await token.current()
+    assert told == []
+
+
+async def test_the_state_says_how_it_stands(autojump_clock: trio.abc.Clock, nursery: trio.Nursery) -> None:
+    broker = Broker(TrioClock(START), life=timedelta(hours=1), on_login=partial(trio.sleep, 1))
+    token = broker.token()
+    assert str(token.state) == "expired"
+    await token.current()
+    assert str(token.state) == "valid until 2026-11-18T16:00:01Z"
+    nursery.start_soon(token.keep_fresh)
+    broker.on_validate = partial(trio.sleep, 3)
+    await trio.sleep(HOUR / 2 + 1)
+    assert str(token.state) == "refreshing until 2026-11-18T16:00:01Z"
+    await trio.sleep(4)
+    assert token.state.phase is Phase.VALID
+    broker.on_validate = broker.on_login = unreachable
+    await trio.sleep(HOUR / 2 + 1)
+    assert str(token.state) == "refreshing until 2026-11-18T16:30:04Z: no connection"
+    await trio.sleep(HOUR / 2)
+    assert str(token.state) == "expired since 2026-11-18T16:30:04Z: no connection"
+
+
+# --- A token of an earlier run ---
+
+
+@pytest.mark.parametrize("refreshes", [True, False], ids=["a new one", "the same one"])
+async def test_a_stored_token_is_validated_and_used_instead_of_a_login(
+    autojump_clock: trio.abc.Clock, refreshes: bool
+) -> None:
+    broker = Broker(TrioClock(START), refreshes=refreshes)
+    stored = broker.issue()
+    broker.logins.clear()
+    token = broker.token(stored=stored)
+    assert (await token.current() == stored) is not refreshes or refreshes
+    assert (len(broker.validations), len(broker.logins)) == (1, 0)
+
+
+async def test_a_stored_token_that_the_broker_does_not_know_leads_to_a_login(autojump_clock: trio.abc.Clock) -> None:
+    async def unknown() -> None:
+        await trio.lowlevel.checkpoint()
+        raise UnreadableAnswer("the token was not validated (code 2)")
+
+    broker = Broker(TrioClock(START), on_validate=unknown)
+    token = broker.token(stored=Secret("stored"))
+    await token.current()
+    assert (len(broker.validations), len(broker.logins)) == (1, 1)
+    await token.renewed(await token.current())
+    assert len(broker.validations) == 1, "it is not asked about again"
+
+
+async def test_a_stored_token_waits_for_a_gateway_that_does_not_answer(autojump_clock: trio.abc.Clock) -> None:
+    broker = Broker(TrioClock(START), on_validate=unreachable)
+    token = broker.token(stored=Secret("stored"))
+    with pytest.raises(GatewayUnreachable):
+        await token.current()
+    broker.on_validate = trio.lowlevel.checkpoint
+    await token.current()
+    assert (len(broker.validations), len(broker.logins)) == (2, 0)
+
+
+# --- Showing nothing ---
+
+
+async def test_nothing_that_can_be_printed_of_it_shows_the_token(autojump_clock: trio.abc.Clock) -> None:
+    async with open_gateway() as gateway:
+        text = await gateway.bearer()
+        gateway.token.stored = Secret(text)
+        shown = [repr(gateway.token), str(gateway.token.state), repr(gateway.reading)]
+        for path, key in (("/api/Auth/loginKey", "token"), ("/api/Auth/validate", "newToken")):
+            gateway.instead(path, json.dumps({key: text, "success": False, "errorCode": 77}))
+        for call in (
+            gateway.log_in,
+            lambda: validate(gateway.http, Secret(text)),
+            lambda: gateway.token.renewed(Secret(text)),
+        ):
+            with pytest.raises(FlatguardError) as caught:
+                await call()
+            lines = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+            # the frames of this test and of its fakes know the token by its name
+            shown += [line for line in lines if f"{os.sep}flatguard{os.sep}" in line.partition("\n")[0]]
+        assert len(shown) >= 10
+        for secret in (text, text.split(".")[1], text.split(".")[2], gateway.api_key):
+            assert not [line for line in shown if secret in line]
 
 
 # --- What a refused login tells ---
@@ -414,7 +663,39 @@ async def test_a_wrong_key_is_a_refused_login_and_is_not_shown(autojump_clock: t
 
 async def test_a_login_goes_through_and_a_wrong_key_does_not(autojump_clock: trio.abc.Clock) -> None:
     async with open_gateway() as gateway:
-        assert (await gateway.log_in()).count(".") == 2
+        assert (await gateway.log_in()).reveal().count(".") == 2
     async with open_gateway(api_key="wrong") as gateway:
         with pytest.raises(LoginRefused, match="user name or the API key"):
             await gateway.log_in()
+
+
+async def test_a_gateway_that_turns_every_request_away_is_not_logged_in_to_with_each(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    broker = Broker(TrioClock(START))
+    token = broker.token()
+    refused = await token.current()
+    for _ in range(100):
+        refused = await token.renewed(refused)
+        await trio.sleep(1)
+    assert len(broker.logins) <= 1 + 100 / LOGINS_APART_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "holds"), [(None, True), (GatewayUnreachable("away"), True), (UnreadableAnswer("no"), False)]
+)
+async def test_a_session_holds_unless_the_broker_says_no(
+    autojump_clock: trio.abc.Clock, answer: Exception | None, holds: bool
+) -> None:
+    broker = Broker(TrioClock(START))
+
+    async def validate(secret: Secret) -> Secret:
+        await trio.lowlevel.checkpoint()
+        if answer is not None:
+            raise answer
+        return secret
+
+    token = Token(broker.log_in, validate, TrioClock(START))
+    assert not await token.holds()
+    await token.current()
+    assert await token.holds() is holds

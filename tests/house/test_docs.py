@@ -47,7 +47,7 @@ def test_the_readmes_way_to_guard_an_account_works_as_far_as_it_goes_without_a_b
     block = next(block for block in blocks(ROOT / "README.md", "sh") if "config init" in block)
     statuses = []
     for line in block.strip().splitlines():
-        if " run" in line:
+        if " run" in line or " login" in line:
             continue  # needs a gateway; real processes are tested in tests/e2e
         words = line.replace("YOUR_LOGIN", "trader1").replace("YOUR_ACCOUNT_ID", "25700001").split()
         finished = subprocess.run(

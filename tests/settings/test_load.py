@@ -308,7 +308,7 @@ WRONG = {
     ),
     f'{LOGIN}api_key = "hush"\n{ACCOUNT}': (
         "config.toml:3: gateway.api_key: is not written in this file;"
-        " put it into FLATGUARD_API_KEY or into the system's keyring"
+        " store it with flatguard login, or set FLATGUARD_API_KEY"
     ),
     # the journal and the day
     f'[journal]\npath = " "\n{MINIMAL}': 'config.toml:2: journal.path: must be the path of a file, not " "',
@@ -453,7 +453,7 @@ def test_what_is_no_address_is_refused(refused: Refused, url: str) -> None:
 def test_a_secret_in_the_file_is_refused_and_never_repeated(refused: Refused, key: str) -> None:
     for text in (f'{key} = "hush"\n{MINIMAL}', f'{LOGIN}{key} = "hush"\n{ACCOUNT}', f'{MINIMAL}{key} = "hush"\n'):
         (error,) = refused(text)
-        assert "put it into FLATGUARD_API_KEY or into the system's keyring" in error
+        assert "store it with flatguard login, or set FLATGUARD_API_KEY" in error
         assert "hush" not in error
 
 

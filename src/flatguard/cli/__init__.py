@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
-from flatguard import __version__
+from flatguard import __version__, redaction
 from flatguard.errors import FlatguardError
 
 COMMANDS = {
     "config": "Write, check and show the settings.",
     "demo": "Show the whole system at work on this machine; no account needed.",
+    "login": "Test and store the API key.",
+    "logout": "Remove the API key and end the stored session.",
     "run": "Guard the accounts until stopped.",
     "simulator": "Stand in for the broker's gateway on this machine.",
     "status": "Show where every account stands.",
@@ -72,6 +74,7 @@ def config_option(command: click.Command) -> click.Command:
 
 def main() -> None:
     """Run the command line. An error of ours becomes one line, its hint, and the exit status of its kind."""
+    redaction.install()
     try:
         cli(standalone_mode=True)
     except FlatguardError as error:

@@ -13,9 +13,10 @@ from flatguard.cli import config_option
 from flatguard.cli.narrate import Narrator
 from flatguard.daemon.run import Guard, guard
 from flatguard.daemon.stopping import stop_on_signals
+from flatguard.secret import Secret
 from flatguard.settings.load import Settings, load
 from flatguard.settings.paths import config_path
-from flatguard.settings.secrets import Secret, api_key
+from flatguard.settings.secrets import api_key
 
 
 @config_option
@@ -24,14 +25,14 @@ from flatguard.settings.secrets import Secret, api_key
 def command(ctx: click.Context) -> None:
     """Guard the accounts of the settings until stopped.
 
-    The first SIGINT or SIGTERM ends it cleanly, the second at once. The API key comes from FLATGUARD_API_KEY or from
-    the system's keyring.
+    The first SIGINT or SIGTERM ends it cleanly, the second at once. The API key comes from FLATGUARD_API_KEY, or
+    from where flatguard login has stored it.
     """
     path: Path = ctx.find_root().obj or config_path()
     settings = load(path, os.environ)
     for warning in settings.warnings:
         say(f"Warning: {warning}")
-    key = api_key(settings.gateway.user_name, os.environ)
+    key = api_key(settings.gateway.login, os.environ)
     trio.run(_run, settings, key)
 
 

@@ -81,7 +81,7 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
         },
         "accounts": accounts,
         "link": {
-            **{name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest")},
+            **{name: links.get(name, f"down: {silent}") for name in ("user_hub", "market_hub", "rest", "token")},
             **{name: links[name] for name in ("allowance", "breaker") if name in links},
         },
         "hubs": links.get("hubs", {}),
@@ -147,9 +147,10 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
     zone = settings.trading_day.zone
     since = f" since {_when(daemon['since'], zone)}" if daemon["since"] is not None else ", by another journal"
     running = f"running{since}" if daemon["running"] else "NOT RUNNING"
+    token = f"; token {link['token']}"
     out = [
         f"flatguard {daemon['version'] or ''} {running}".replace("  ", " "),
-        f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}",
+        f"links: user hub {link['user_hub']}, market hub {link['market_hub']}, REST {link['rest']}" + token,
         *_rest_lines(link, zone),
         *(_hub_line(name, counters, now) for name, counters in status["hubs"].items()),
     ]

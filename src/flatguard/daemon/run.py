@@ -17,7 +17,7 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from flatguard import __version__
+from flatguard import __version__, redaction
 from flatguard.clock import SystemClock, WallClock
 from flatguard.daemon.contracts import Contracts
 from flatguard.daemon.picture import Pictures, Send
@@ -30,11 +30,13 @@ from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.carry_out import Recorder, Told, Withdrawn, carry_out_breaches
 from flatguard.errors import AccountUnknown, FlatguardError, LoginRefused
 from flatguard.gateway.allowance import ASSUMED_SENT_AT_START, Allowance, Lane, reserve_for
+from flatguard.gateway.auth import log_in, validate
 from flatguard.gateway.http import HttpClient, TransportFactory
 from flatguard.gateway.listen import Listener, MarketHub, UserHub
-from flatguard.gateway.rest import Enforcer, Gateway, log_in, validate
+from flatguard.gateway.rest import Enforcer, Gateway
 from flatguard.gateway.retry import Patience
-from flatguard.gateway.token import Token
+from flatguard.gateway.rotation import rotate_hubs
+from flatguard.gateway.token import WAIT_S, Phase, Token
 from flatguard.journal.keep import Keeper
 from flatguard.journal.store import Store
 from flatguard.model.account import AccountState
@@ -43,8 +45,9 @@ from flatguard.model.events import Event, Hub, ReadingFailed
 from flatguard.model.ids import AccountId
 from flatguard.model.trading import Account
 from flatguard.rules._book import RuleBook
+from flatguard.secret import Secret
 from flatguard.settings.load import Settings
-from flatguard.settings.secrets import Secret
+from flatguard.settings.token_file import TokenFile
 from flatguard.signalr_client import Link
 from flatguard.signalr_client.socket import Dial, dial_tcp
 
@@ -56,6 +59,7 @@ FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
 PULSE_S = 3.0  # a third of what status takes for late
 LOOK_AROUND_S = 3_600.0  # how often the login's accounts are looked at
+KEYRING_S = 10.0  # it may ask a person who is not there
 ASK_AGAIN_S = 5.0  # an unreachable gateway is tried this often, for ever
 
 RunSync = Callable[..., Awaitable[Any]]
@@ -86,6 +90,7 @@ class Guard:
     clock: WallClock
     tell: Tell
     hubs: Mapping[Hub, Link]
+    token: Token
     on_entry: list[Callable[[Entry], None]] = field(factory=list)
 
     def note(self, entry: Entry) -> None:
@@ -101,7 +106,14 @@ class Guard:
     def standing(self, account_id: AccountId) -> dict[str, object]:
         """Return where an account stands now."""
         state, failing = self.board.states[account_id], self.pipeline.failing(account_id)
-        return self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
+        standing = self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
+        if (login := self.token.state).phase is Phase.LOGIN_REFUSED:
+            standing["reason"] = "; ".join(filter(None, (str(login), str(standing["reason"]))))
+        return standing
+
+    def link(self) -> dict[str, str]:
+        """Return how the links of the login stand, and its token."""
+        return {**link_facts(self.board.states.values()), "token": str(self.token.state)}
 
     def counters(self) -> dict[str, object]:
         """Return what was counted on the links to the hubs."""
@@ -131,6 +143,7 @@ async def guard(  # noqa: ASYNC128  it hands task_status on
     cannot be opened; an unreachable gateway is none of these and is tried for ever. If cancelled, requests in flight
     may still be carried out and the journal lacks what was not yet written.
     """
+    redaction.install()
     world = world if world is not None else World()
     with sole_guard(settings.gateway.rest_url, (account.id for account in settings.accounts)):
         books = {account.id: RuleBook(account.rules) for account in settings.accounts}
@@ -164,10 +177,12 @@ async def _guard(
     routine_http = HttpClient(settings.gateway.rest_url, world.transport)
     enforcement_http = HttpClient(settings.gateway.rest_url, world.transport)
     closing_http = HttpClient(settings.gateway.rest_url, world.transport)
+    token_http = HttpClient(settings.gateway.rest_url, world.transport, hard_cap_s=WAIT_S)
     token = Token(
-        log_in=allowance.counting(lambda: log_in(routine_http, settings.gateway.user_name, api_key.reveal())),
-        validate=allowance.counting(lambda text: validate(routine_http, text)),
+        log_in=allowance.counting(lambda: log_in(token_http, settings.gateway.user_name, api_key)),
+        validate=allowance.counting(lambda secret: validate(token_http, secret)),
         clock=clock,
+        tell=tell,
     )
 
     def gateway(http: HttpClient, lane: Lane, repeated: Patience | None = None) -> Gateway:
@@ -186,7 +201,7 @@ async def _guard(
     told_in, told_out = trio.open_memory_channel[Told | Withdrawn](TOLD_MESSAGES)
 
     def listener(hub: Hub, url: str) -> Listener:
-        return Listener(hub, url, token, clock, world.random, feed_in.send, world.dial)
+        return Listener(hub, url, token, clock, world.random, feed_in.send, world.dial, token.holds)
 
     user_listener = listener(Hub.USER, settings.gateway.user_hub_url)
     market_listener = listener(Hub.MARKET, settings.gateway.market_hub_url)
@@ -208,7 +223,7 @@ async def _guard(
         watch=market_hub.watch,
     )
     hubs = {Hub.USER: user_listener.link, Hub.MARKET: market_listener.link}
-    at_work = Guard(board, standings, pipeline, keeper, allowance, patience, clock, tell, hubs)
+    at_work = Guard(board, standings, pipeline, keeper, allowance, patience, clock, tell, hubs, token)
 
     def report(event: Event) -> None:
         try:
@@ -219,6 +234,7 @@ async def _guard(
     def broker_of(account_id: AccountId) -> Broker | None:
         return enforcing if standings.watchmen[account_id].enforcing else None
 
+    stored = TokenFile(settings.gateway.login, os.environ) if settings.gateway.token_storage == "encrypted" else None
     refusal: FlatguardError | None = None
 
     async def check_accounts() -> None:
@@ -244,20 +260,26 @@ async def _guard(
         """Run the sources until we are to stop, which we are too where the login or an account is refused."""
         nonlocal refusal
         try:
+            if stored is not None:
+                token.stored = await _stored_token(stored, world, tell)
             if not await _until_logged_in(token, at_work, stopping, feed_in.send):
                 return
         except LoginRefused as error:
             refusal = error
             return
         services.start_soon(token.keep_fresh)
+        if stored is not None:
+            services.start_soon(_keep_token, token, stored, world, tell)
         async with trio.open_nursery() as sources:
             sources.start_soon(check_accounts)
             sources.start_soon(user_hub.listen)
             sources.start_soon(market_hub.listen)
+            sources.start_soon(rotate_hubs, token, (market_listener, user_listener), clock, lambda: _quiet(board))
             for account_id in books:
                 sources.start_soon(pictures.keep, account_id, feed_in.send)
             await stopping.wait()
             routine_http.end_within(0)
+            token_http.end_within(LAST_REQUEST_S)
             enforcement_http.end_within(LAST_REQUEST_S)
             closing_http.end_within(LAST_REQUEST_S)
             sources.cancel_scope.cancel()
@@ -286,6 +308,7 @@ async def _guard(
             record.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
     finally:
         await routine_http.aclose()
+        await token_http.aclose()
         await enforcement_http.aclose()
         await closing_http.aclose()
     if keeper.unwritten:
@@ -305,6 +328,36 @@ async def _photograph(pictures: Pictures, accounts: tuple[AccountId, ...]) -> Ba
         for account_id in accounts:
             nursery.start_soon(read, account_id)
     return tuple(events)
+
+
+async def _stored_token(stored: TokenFile, world: World, tell: Tell) -> Secret | None:
+    """Return the token of an earlier run. A keyring that asks a person is not waited for: there is the login."""
+    with trio.move_on_after(KEYRING_S):
+        found = await world.run_sync(stored.read, abandon_on_cancel=True)
+        if found.trouble:
+            tell(f"{found.trouble}, and flatguard logs in")
+        return found.token  # type: ignore[no-any-return]
+    tell("the system's keyring does not answer; the stored token is not used, and flatguard logs in")
+    return None
+
+
+async def _keep_token(token: Token, stored: TokenFile, world: World, tell: Tell) -> None:
+    """Store every new token, for ever. That one cannot be stored is told once; guarding does not wait for it."""
+    known, told = token.stored, ""
+    while True:
+        known = await token.wait_other_than(known)
+        trouble = await world.run_sync(stored.write, known, abandon_on_cancel=True)
+        if trouble and trouble != told:
+            tell(trouble)
+        told = trouble
+
+
+def _quiet(board: Board) -> bool:
+    """Whether nothing would be missed for a moment: every account is pictured, flat, without orders and undisturbed."""
+    return all(
+        state.pictured and state.read_failed is None and not state.positions and not state.working_orders
+        for state in board.states.values()
+    )
 
 
 async def _until_logged_in(token: Token, at_work: Guard, stopping: trio.Event, send: Send) -> bool:
@@ -363,7 +416,7 @@ async def _keep_reporting(at_work: Guard) -> None:
             if said.get(account_id) != body:
                 said[account_id] = body
                 at_work.note(Standing(account_id, now, body))
-        was, link = link, link_facts(at_work.board.states.values())
+        was, link = link, at_work.link()
         if link != was or trio.current_time() - pulsed_at >= PULSE_S:
             pulsed_at = trio.current_time()
             at_work.note(Alive(now, json.dumps({**link, "hubs": at_work.counters(), **at_work.rest_counters()})))

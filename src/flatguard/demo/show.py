@@ -20,14 +20,15 @@ from flatguard.demo.trader import Trader
 from flatguard.errors import FlatguardError
 from flatguard.gateway.allowance import Allowance
 from flatguard.gateway.asking import JSON
+from flatguard.gateway.auth import log_in, validate
 from flatguard.gateway.http import HttpClient
-from flatguard.gateway.rest import Gateway, log_in, validate
+from flatguard.gateway.rest import Gateway
 from flatguard.gateway.token import Token
 from flatguard.journal.reading import BreachStory, read_facts, read_stories
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.trading import Contract
+from flatguard.secret import Secret
 from flatguard.settings.load import Settings, load
-from flatguard.settings.secrets import Secret
 from flatguard.signalr.framing import write_json
 from flatguard.simulator.rows import order_row, position_row
 from flatguard.simulator.serve import serve_simulator
@@ -151,7 +152,7 @@ async def _play(
     world = World(clock=clock, random=random.Random(double.seed))
     http = HttpClient(settings.gateway.rest_url)
     name = settings.gateway.user_name
-    token = Token(lambda: log_in(http, name, key.reveal()), lambda text: validate(http, text), clock)
+    token = Token(lambda: log_in(http, name, key), lambda text: validate(http, text), clock)
     platform = Gateway(http, token, clock, Allowance())
 
     async def move_price(contract: Contract, price: Decimal | None) -> None:

@@ -20,6 +20,7 @@ from flatguard.gateway.token import Token
 from flatguard.model.ids import AccountId
 from flatguard.model.outcomes import Outcome, Refused, Unknown
 from flatguard.model.trading import Order, Position, Trade
+from flatguard.secret import Secret
 from flatguard.signalr.errors import ProtocolError
 from flatguard.signalr.framing import read_json, write_json
 
@@ -74,8 +75,8 @@ class Asking:
         return verdict.verdict(path, answer.status, maybe_object(answer), answer.retry_after_s)
 
     async def _post(
-        self, path: str, body: Body, account_id: AccountId | None, *, refused: str | None = None
-    ) -> tuple[str, Answer]:
+        self, path: str, body: Body, account_id: AccountId | None, *, refused: Secret | None = None
+    ) -> tuple[Secret, Answer]:
         """Send when it is our turn, with a token other than ``refused``; return the token used and the answer."""
         content, history = write_json(body), path == verdict.BARS
         await self.allowance.take(self.lane, account_id, history=history)
@@ -91,9 +92,9 @@ class Asking:
             self.allowance.too_many(answer.retry_after_s, history=history)
 
 
-def bearer(token: str) -> dict[str, str]:
+def bearer(token: Secret) -> dict[str, Secret]:
     """Return the header that carries the token."""
-    return {"authorization": f"Bearer {token}"}
+    return {"authorization": Secret(f"Bearer {token.reveal()}")}
 
 
 def of_account(account_id: AccountId, rows: Sequence[Row]) -> tuple[Row, ...]:

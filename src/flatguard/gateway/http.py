@@ -24,6 +24,7 @@ from attrs import define, field, frozen
 
 from flatguard import __version__
 from flatguard.errors import GatewayUnreachable
+from flatguard.secret import Secret
 
 CONNECTIONS = 16
 CONNECT_S = 4.0
@@ -35,6 +36,7 @@ KEEP_WARM_S = 30.0  # well past the period of the readings that keep a connectio
 
 _SECONDS = re.compile(r" *[0-9]{1,9} *")
 
+Text = str | Secret
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
 
@@ -71,6 +73,7 @@ class HttpClient:
 
     base_url: str
     transport: TransportFactory | None = None
+    hard_cap_s: float = HARD_CAP_S
     replaced: int = 0
     _tls: ssl.SSLContext | None = None
     _warm: _Warm | None = field(default=None, init=False)
@@ -78,11 +81,11 @@ class HttpClient:
     _under_way: set[trio.CancelScope] = field(factory=set, init=False)
     _gate: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(CONNECTIONS - 2), init=False)
 
-    async def post(self, path: str, content: str, headers: Mapping[str, str]) -> Answer:
+    async def post(self, path: str, content: Text, headers: Mapping[str, Text]) -> Answer:
         """Send ``content`` as JSON and return the answer, whatever its status.
 
         Raises NotSent where no connection could be made, NoAnswer where the request may have been carried out. Checks
-        for cancellation before it sends; from then on the request runs to its end, ``HARD_CAP_S`` at most.
+        for cancellation before it sends; from then on the request runs to its end, ``hard_cap_s`` at most.
         """
         return await self._request("POST", path, content, headers)
 
@@ -90,12 +93,12 @@ class HttpClient:
         """Fetch a path; otherwise as ``post``."""
         return await self._request("GET", path, "", {})
 
-    async def _request(self, method: str, path: str, content: str, headers: Mapping[str, str]) -> Answer:
+    async def _request(self, method: str, path: str, content: Text, headers: Mapping[str, Text]) -> Answer:
         async with self._gate:
             warm = self._warm if self._warm is not None else self._open()
             warm.requests += 1
             request = trio.CancelScope(shield=True)
-            request.deadline = min(trio.current_time() + HARD_CAP_S, self._end_by)
+            request.deadline = min(trio.current_time() + self.hard_cap_s, self._end_by)
             self._under_way.add(request)
             try:
                 with request:
@@ -122,9 +125,14 @@ class HttpClient:
             with trio.move_on_after(CLOSE_S, shield=True):
                 await warm.client.aclose()
 
-    async def _send(self, warm: _Warm, method: str, path: str, content: str, headers: Mapping[str, str]) -> Answer:
+    async def _send(self, warm: _Warm, method: str, path: str, content: Text, headers: Mapping[str, Text]) -> Answer:
         try:
-            reply = await warm.client.request(method, path, content=content.encode(), headers=headers)
+            reply = await warm.client.request(
+                method,
+                path,
+                content=_revealed(content).encode(),
+                headers={name: _revealed(text) for name, text in headers.items()},
+            )
         except httpx.PoolTimeout:
             self._replace(warm)
             raise NotSent("no free connection") from None
@@ -156,6 +164,10 @@ class HttpClient:
         if warm is self._warm:
             self._warm = None
             self.replaced += 1
+
+
+def _revealed(text: Text) -> str:
+    return text.reveal() if isinstance(text, Secret) else text
 
 
 def _why(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from math import inf
 from random import Random
 from typing import NoReturn
@@ -21,6 +22,7 @@ from flatguard.gateway.token import Token
 from flatguard.gateway.wire import events_in
 from flatguard.model.events import Event, Hub, LinkDown, LinkUp, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
+from flatguard.secret import Secret
 from flatguard.signalr_client import Hub as HubConnection
 from flatguard.signalr_client import HubCallFailed, HubLost, HubRefused, Link, Phase, TokenIn, open_hub
 from flatguard.signalr_client.reconnect import LinkState, Serve
@@ -62,7 +64,8 @@ class Listener:
     dial: Dial | None = None
     session_holds: Callable[[], Awaitable[bool]] | None = None
     link: Link = field(init=False)
-    _tried: str = field(default="", init=False, repr=False)
+    _tried: Secret = field(factory=lambda: Secret(""), init=False)
+    token_ends_at: datetime | None = field(default=None, init=False)  # that of the latest attempt
     _token_refused: bool = field(default=False, init=False)
     _untold: list[Event] = field(factory=list, init=False)
     _logouts: list[float] = field(factory=list, init=False)
@@ -163,8 +166,8 @@ class Listener:
             self._untold.append(LinkDown(self.clock.now(), self.hub, await self._why_logged_out()))
             await self.tell()
         self._tried = await (self.token.renewed(self._tried) if self._token_refused else self.token.current())
-        self._token_refused = False
-        return self._tried
+        self._token_refused, self.token_ends_at = False, self.token.expires_at
+        return self._tried.reveal()
 
 
 @define

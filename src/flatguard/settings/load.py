@@ -30,6 +30,7 @@ from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from flatguard.settings import paths
 from flatguard.settings.lines import Place, lines_of
+from flatguard.settings.login import Login
 from flatguard.settings.structure import UNREADABLE, Found, Reading, kinds_of, shown
 
 T = TypeVar("T")
@@ -77,12 +78,21 @@ def _url(default: str) -> Any:
 
 @frozen
 class GatewaySettings:
-    """``[gateway]``: where the broker is, and who we are there. The API key is not a setting; see ``secrets``."""
+    """``[gateway]``: where the broker is, and who we are there. The API key is not a setting; see ``secrets``.
+
+    ``token_storage`` says whether the session token outlives the daemon, in a sealed file.
+    """
 
     user_name: str = field(validator=_not_blank)
     rest_url: str = _url("https://api.topstepx.com")
     user_hub_url: str = _url("https://rtc.topstepx.com/hubs/user")
     market_hub_url: str = _url("https://rtc.topstepx.com/hubs/market")
+    token_storage: Literal["memory", "encrypted"] = "memory"
+
+    @property
+    def login(self) -> Login:
+        """Whose secrets are used."""
+        return Login(self.user_name, self.rest_url)
 
 
 @frozen

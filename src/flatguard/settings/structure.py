@@ -116,8 +116,9 @@ class Reading:
     def known_keys(self, table: Mapping[str, Any], place: Place, known: Collection[str]) -> None:
         """Refuse the keys of ``table`` that are not ``known``, with the nearest that is."""
         for key in [key for key in table if key not in known]:
-            if _CREDENTIAL.search(key):
-                text = "is not written in this file; put it into FLATGUARD_API_KEY or into the system's keyring"
+            named = [name for name in known if _CREDENTIAL.search(name)]  # token_storage, which is no credential
+            if _CREDENTIAL.search(key) and not get_close_matches(key.lower(), named, cutoff=0.8):
+                text = "is not written in this file; store it with flatguard login, or set FLATGUARD_API_KEY"
             else:
                 text = f"is not known here; {nearest(key, known)}"
             self.refuse((*place, key), text)

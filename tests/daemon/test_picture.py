@@ -34,6 +34,7 @@ from flatguard.model.events import (
     ExposureRead,
     Hub,
     LinkDown,
+    LinkUp,
     PictureCorrected,
     PositionChanged,
     ReadingFailed,
@@ -66,6 +67,7 @@ class Broker:
     requests: list[float] = field(factory=list)
     began: list[float] = field(factory=list)
     recorded: list[float] = field(factory=list)
+    cross_checked: list[bool] = field(factory=list)
     asked_since: list[datetime] = field(factory=list)
     positions: tuple[Position, ...] = ()
     orders: tuple[Order, ...] = ()
@@ -91,8 +93,9 @@ class Broker:
         now = self.clock.now()
         return RecordRead(now, account_id, now, self._broker_at(), row, (), since)
 
-    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+    async def read_exposure(self, account_id: AccountId, *, cross_check: bool) -> ExposureRead:
         await trio.lowlevel.checkpoint()
+        self.cross_checked.append(cross_check)
         self.began.append(trio.current_time())
         self._request(2)
         now = self.clock.now()
@@ -176,6 +179,7 @@ async def test_while_all_looks_well_what_is_open_is_read_every_five_seconds_and_
         await trio.sleep(60.5)
         assert room.read_at() == [EXPOSURE_EVERY_S * n for n in range(13)]
         assert [round(moment) for moment in room.broker.recorded] == [0, 30, 60]
+        assert room.broker.cross_checked == [n % 6 == 0 for n in range(13)]
 
 
 async def test_while_the_user_hub_is_down_all_is_read_every_two_seconds_and_from_that_moment_on(
@@ -471,4 +475,28 @@ async def test_what_was_read_of_the_account_waits_little_for_a_contract(autojump
         began = trio.current_time()
         events = await room.pictures.read(ACCOUNT)
         assert trio.current_time() - began == LEARN_S
-        assert [type(event) for event in events] == [RecordRead, ExposureRead]
+        assert [type(event) for event in events[:2]] == [RecordRead, ExposureRead]
+
+
+async def test_what_the_reading_at_a_connection_was_too_early_for_accuses_nobody(autojump_clock: object) -> None:
+    """Lists lag by a second: a change just before the hub was up shows in the next reading only."""
+    async with open_room() as room:
+        await up_with_three(room)
+        now = room.clock.now()
+        await room.send((LinkDown(now, Hub.USER, "cut"), *await room.pictures.read(ACCOUNT), LinkUp(now, Hub.USER)))
+        room.broker.positions = (held(4),)
+        await trio.sleep(20)
+        assert room.frozen_at == []
+        [corrected] = [event for event in room.sent if isinstance(event, PictureCorrected)]
+        assert corrected.what == ("position MNQZ6: +3 is +4",)
+
+
+async def test_after_a_connection_the_record_is_read_once_more(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        await room.send((LinkDown(room.clock.now(), Hub.USER, "cut"),))
+        await trio.sleep(0.1)
+        await room.send((LinkUp(room.clock.now(), Hub.USER),))
+        room.broker.recorded.clear()
+        await trio.sleep(12)
+        assert len(room.broker.recorded) == 1

@@ -124,7 +124,12 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Any]], str, str]] = {
     "three missed readings": (
         lambda: standing(after(failed_to_read), at(15.1)),
         "BLIND",
-        "could not be read since 17:00:00 UTC: no answer",
+        "could not be read since 17:00:00 UTC: no answer; the user hub still tells what happens",
+    ),
+    "three missed readings without a hub": (
+        lambda: standing(after(user_down, failed_to_read), at(15.1)),
+        "BLIND",
+        "no answer; nothing is seen since 17:00:00 UTC; locks stand, and closes are tried until one comes through",
     ),
     "an old record beside a fresh exposure": (
         lambda: standing(after(failed_to_read, reading(at(70))[1]), at(70)),

@@ -94,13 +94,14 @@ class Pictures:
             began = trio.current_time()
             state = self.board.states[account_id]
             unread = state.read_failed is not None
-            events = await self._read(account_id, record=in_vain > 0 or self._record_due(state))
-            untold = self._untold(account_id, events)
-            await send((*events, *self._correction(account_id, untold)))
+            record = in_vain > 0 or self._record_due(state)
+            events = await self._read(account_id, record=record, cross_check=record and state.links[Hub.USER].up)
+            missed, withheld = self._untold(account_id, events)
+            await send((*events, *self._correction(account_id, missed)))
             if unread and any(isinstance(event, ExposureRead | RecordRead) for event in events):
                 self.on_answer()
-            if untold and self.board.states[account_id].links[Hub.USER].up:
-                await self._question_hub(account_id, untold, send)
+            if withheld:
+                await self._question_hub(account_id, withheld, send)
             in_vain = in_vain + 1 if await self._due(account_id, began, in_vain) else 0
 
     async def read(self, account_id: AccountId) -> tuple[Event, ...]:
@@ -108,10 +109,11 @@ class Pictures:
 
         Never raises for the broker.
         """
-        events = await self._read(account_id, record=True)
-        return (*events, *self._correction(account_id, self._untold(account_id, events)))
+        events = await self._read(account_id, record=True, cross_check=True)
+        missed, withheld = self._untold(account_id, events)
+        return (*events, *self._correction(account_id, (*missed, *withheld)))
 
-    async def _read(self, account_id: AccountId, *, record: bool) -> tuple[Event, ...]:
+    async def _read(self, account_id: AccountId, *, record: bool, cross_check: bool) -> tuple[Event, ...]:
         state = self.board.states[account_id]
         read: list[Event] = []
         wanted = set(contracts_of(state))
@@ -125,7 +127,7 @@ class Pictures:
                 failure = error
         try:
             if not self._just_read(account_id):
-                exposure = await self.exposures.read_exposure(account_id)
+                exposure = await self.exposures.read_exposure(account_id, cross_check=cross_check)
                 wanted.update(position.contract_id for position in exposure.positions)
                 wanted.update(order.contract_id for order in exposure.orders)
                 read.append(exposure)
@@ -141,6 +143,9 @@ class Pictures:
         now = self.clock.now()
         if state.record_at is None or not state.links[Hub.USER].up or self._unclear(state, now):
             return True
+        up_since = state.links[Hub.USER].since
+        if up_since is not None and state.record_at < up_since + HUB_LAG:
+            return True  # lists lag: of what came before the hub was up, that reading may not have told the last
         age, moved = now - state.record_at, state.last_event_at is not None and state.last_event_at > state.record_at
         every_s = RECORD_EVERY_S if moved or not crowded(len(self.board.states)) else QUIET_RECORD_EVERY_S
         return age >= timedelta(seconds=every_s) - JUST_READ or age < timedelta(0)
@@ -154,22 +159,35 @@ class Pictures:
 
     # --- What the hub did not tell ---
 
-    def _untold(self, account_id: AccountId, events: tuple[Event, ...]) -> tuple[Difference, ...]:
+    def _untold(
+        self, account_id: AccountId, events: tuple[Event, ...]
+    ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
+        """Return what readings show otherwise than it is known: what no hub can have told, and what one should have.
+
+        Of what changed just before a hub was up, the reading then may not have shown the last.
+        """
         state = self.board.states[account_id]
-        readings = [event for event in events if isinstance(event, ExposureRead | RecordRead)]
-        return tuple(found for reading in readings for found in differences(state, reading, HUB_LAG))
+        hub = state.links[Hub.USER]
+        missed: list[Difference] = []
+        withheld: list[Difference] = []
+        for reading in events:
+            if isinstance(reading, ExposureRead | RecordRead):
+                last = state.exposure_at if isinstance(reading, ExposureRead) else state.record_at
+                heard = hub.up and last is not None and (hub.since is None or last >= hub.since + HUB_LAG)
+                (withheld if heard else missed).extend(differences(state, reading, HUB_LAG))
+        return tuple(missed), tuple(withheld)
 
-    def _correction(self, account_id: AccountId, untold: tuple[Difference, ...]) -> tuple[Event, ...]:
-        """Return what names differences at once: no hub is there to tell them."""
-        if not untold or self.board.states[account_id].links[Hub.USER].up:
+    def _correction(self, account_id: AccountId, missed: tuple[Difference, ...]) -> tuple[Event, ...]:
+        """Return the event that names differences."""
+        if not missed:
             return ()
-        return (PictureCorrected(self.clock.now(), account_id, tuple(found.what for found in untold)),)
+        return (PictureCorrected(self.clock.now(), account_id, tuple(found.what for found in missed)),)
 
-    async def _question_hub(self, account_id: AccountId, untold: tuple[Difference, ...], send: Send) -> None:
+    async def _question_hub(self, account_id: AccountId, withheld: tuple[Difference, ...], send: Send) -> None:
         """Give the hub its time to tell what a reading showed. What it does not tell is named, and it is cut."""
         await trio.sleep(HUB_LAG_S)
         state = self.board.states[account_id]
-        silent = [found.what for found in untold if not _told_since(state, found)]
+        silent = [found.what for found in withheld if not _told_since(state, found)]
         if not silent or not state.links[Hub.USER].up:
             return
         await send((PictureCorrected(self.clock.now(), account_id, tuple(silent)),))

@@ -21,6 +21,7 @@ from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
 from flatguard.model.entries import Checkpoint, Entry, Judged
 from flatguard.model.events import (
+    BarRead,
     ClockReached,
     Event,
     EventSetAside,
@@ -133,7 +134,7 @@ class Pipeline:
         account_id = account_of(event)
         if account_id is not None:
             return (account_id,) if account_id in self.books else ()
-        if isinstance(event, QuoteMoved):
+        if isinstance(event, QuoteMoved | BarRead):
             return tuple(a for a, state in self.board.states.items() if _follows(state, event.contract_id))
         if isinstance(event, ClockReached):
             return tuple(account_id for account_id in self.books if self._due(account_id, event.at))

@@ -22,6 +22,7 @@ from flatguard.clock import SystemClock, WallClock
 from flatguard.daemon.contracts import Contracts
 from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
+from flatguard.daemon.prices import Prices
 from flatguard.daemon.recovery import recover
 from flatguard.daemon.sole_guard import sole_guard
 from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
@@ -212,6 +213,7 @@ async def _guard(
 
     contracts = Contracts(records, clock)
     pictures = Pictures(records, exposures, contracts, board, clock, user_listener.link.reconnect, answered)
+    prices = Prices(gateway(routine_http, Lane.ROUTINE), board, clock, market_listener.link.reconnect)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
     market_hub = MarketHub(market_listener)
     pipeline = Pipeline(
@@ -274,6 +276,7 @@ async def _guard(
             sources.start_soon(check_accounts)
             sources.start_soon(user_hub.listen)
             sources.start_soon(market_hub.listen)
+            sources.start_soon(prices.keep, feed_in.send)
             sources.start_soon(rotate_hubs, token, (market_listener, user_listener), clock, lambda: _quiet(board))
             for account_id in books:
                 sources.start_soon(pictures.keep, account_id, feed_in.send)

@@ -76,11 +76,19 @@ def _unseen(state: AccountState, at: datetime, accounts: int) -> str | None:
         return f"not read yet: {state.read_failed}" if state.read_failed else "not read yet"
     for read_at, limit in zip((state.exposure_at, state.record_at), old_after(accounts), strict=True):
         if abs(at - read_at) > limit:
-            return f"the gateway could not be read since {read_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+            why = f"the gateway could not be read since {read_at:%H:%M:%S} UTC: {state.read_failed or 'no answer'}"
+            return f"{why}; {_what_still_works(state)}"
     if state.clock_ahead:
         side = "ahead of" if state.clock_ahead > timedelta(0) else "behind"
         return f"this machine's clock is {abs(state.clock_ahead)} {side} the broker's; set it right"
     return state.doubt
+
+
+def _what_still_works(state: AccountState) -> str:
+    if state.links[Hub.USER].up:
+        return "the user hub still tells what happens, and what it tells is judged and acted upon"
+    since = f" since {state.blind_since:%H:%M:%S} UTC" if state.blind_since is not None else ""
+    return f"nothing is seen{since}; locks stand, and closes are tried until one comes through"
 
 
 def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, object]:

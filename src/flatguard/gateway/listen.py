@@ -30,7 +30,7 @@ from flatguard.signalr_client.socket import Dial
 
 SUBSCRIBE_S = 10.0
 PHOTOGRAPH_S = 5.0  # how long events wait for the reading that precedes them
-QUIET_MARKET_S = 15.0  # no quote although contracts are wanted: the stream is taken for dead
+QUIET_MARKET_S = 60.0  # no quote although contracts are wanted, and nobody says whether they trade: taken for dead
 QUIET_MARKET_MOST_S = 300.0  # a closed market is quiet too, so the patience doubles up to this
 PRICE_WITHIN_S = 3.0  # after subscribing; then something was lost, or the market is closed
 PRICE_WITHIN_MOST_S = 60.0

@@ -81,13 +81,18 @@ class Picturing(Asking):
         body = await self._read(verdict.TRADES, _span(account_id, since, until), account_id)
         return of_account(account_id, structure_list(body, "trades", Trade))
 
-    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+    async def read_exposure(self, account_id: AccountId, *, cross_check: bool = False) -> ExposureRead:
         """Read working orders and positions, completely or not at all.
 
-        In this order: what goes from order to position in between is then seen twice, never not at all.
+        In this order: what goes from order to position in between is then seen twice, never not at all. With
+        ``cross_check`` orders that only the shorter list of the gateway shows count too: better one too many.
         """
         began_at = self.clock.now()
         orders = await self.working_orders(account_id)
+        if cross_check:
+            listed = {order.id for order in orders}
+            opened = await self.open_orders(account_id)
+            orders += tuple(order for order in opened if order.id not in listed and order.working)
         positions = await self.positions(account_id)
         return ExposureRead(self.clock.now(), account_id, began_at, self.broker_at, positions, orders)
 

@@ -19,6 +19,7 @@ from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, BlindSpell, Link
 from flatguard.model.events import (
     AccountChanged,
+    BarRead,
     ClockReached,
     ClosesRefused,
     ContractLearned,
@@ -43,6 +44,7 @@ from flatguard.model.trading import Order, Position, Quote, Trade
 TOMBSTONE_LIFE = timedelta(seconds=60)  # a late "open" must not revive an order that ended
 KEPT_AFTER_THEIR_DAY = timedelta(days=1)  # fills: a clock set forward and back again must not lose them
 
+BAR = timedelta(seconds=1)
 CLOCKS_AGREE = timedelta(seconds=60)  # a slow answer and the second that its date is rounded to, with room to spare
 
 K = TypeVar("K")
@@ -65,6 +67,8 @@ def apply(state: AccountState, event: Event) -> AccountState:
             return evolve(state, account=account, account_seen=event.at)
         case QuoteMoved():
             return _with_quote(state, event)
+        case BarRead():
+            return _with_bar(state, event)
         case ExposureRead():
             return _with_exposure(state, event)
         case RecordRead():
@@ -189,6 +193,16 @@ def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
     known = evolve(known, bid=bid, ask=ask, book_at=None if bid is None and ask is None else event.at)
     if event.last is not None:
         known = evolve(known, last=event.last, last_at=event.at)
+    return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
+
+
+def _with_bar(state: AccountState, event: BarRead) -> AccountState:
+    """Take a bar's price for the last one, as old as the bar says: bars have been seen to come late."""
+    traded_at = min(event.at, event.began_at + BAR + state.clock_ahead)
+    known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    if known.last_at is not None and known.last_at >= traded_at:
+        return state
+    known = evolve(known, last=event.close, last_at=traded_at)
     return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
 
 

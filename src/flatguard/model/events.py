@@ -67,6 +67,16 @@ class QuoteMoved:
 
 
 @frozen
+class BarRead:
+    """What a contract last traded at by the gateway's newest bar, which began at ``began_at`` and is a second long."""
+
+    at: datetime
+    contract_id: ContractId
+    began_at: datetime
+    close: Decimal
+
+
+@frozen
 class LinkUp:
     """A hub is connected and subscribed. For the user hub the picture is still to be read."""
 
@@ -179,6 +189,7 @@ Event = (
     | PositionChanged
     | TradeMade
     | QuoteMoved
+    | BarRead
     | LinkUp
     | LinkDown
     | ExposureRead

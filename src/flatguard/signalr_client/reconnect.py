@@ -107,6 +107,7 @@ class Link:
     _hub: Hub | None = None
     _connections: int = 0
     _delays: int = 0
+    _why: str = "connecting anew"
     _hurry: trio.Event = field(factory=trio.Event, init=False)
     _leave: trio.Event = field(factory=trio.Event, init=False)
 
@@ -127,8 +128,9 @@ class Link:
         """Cut the present pause short: there is reason to think that the hub can be reached."""
         self._hurry.set()
 
-    def reconnect(self) -> None:
+    def reconnect(self, why: str = "connecting anew") -> None:
         """Give up the present connection, which looks well and is not, and connect anew."""
+        self._why = why
         self._leave.set()
 
     async def keep(self, serve: Serve) -> None:
@@ -162,7 +164,7 @@ class Link:
 
     async def _connect_once(self, serve: Serve) -> HubLost:
         """Serve one connection and return why it ended: what the hub says counts more than what came of it here."""
-        loss, reason = None, HubLost("connecting anew")
+        loss, reason = None, None
         try:
             async with self.open_one() as self._hub, trio.open_nursery() as nursery:
                 self._connections += 1
@@ -178,7 +180,7 @@ class Link:
             reason = _as_loss(_first(group))
         finally:
             self._hub = None
-        return loss or reason
+        return loss or reason or HubLost(self._why)
 
     async def _leave_when_asked(self, scope: trio.CancelScope) -> None:
         await self._leave.wait()

@@ -426,6 +426,13 @@ class Exchange:
 
     def _execute(self, order: Order, price: Decimal, at: datetime) -> None:
         """Fill what is left of ``order``, in parts where a fault says so."""
+        if order.protective or (order.closing and self.options.close_is_capped):  # these may close, and open nothing
+            book = self.books[order.account_id]
+            open_size = max(0, -self._held(book, order.contract.id) * order.side.sign)
+            if not open_size:
+                self._end(book, order.id, Status.CANCELLED, at)
+                return
+            order = evolve(order, size=order.fill_volume + min(order.remaining, open_size))
         quantity = order.remaining
         if quantity > 1 and self.faults.strikes("partial_fills", order.account_id, at):
             quantity = (quantity + 1) // 2
@@ -435,8 +442,15 @@ class Exchange:
         self._fill(order, quantity, price, at)
 
     def _execute_rest(self, account_id: int, order_id: int, price: Decimal, at: datetime) -> None:
-        order = self.books[account_id].orders.latest(order_id)
+        book = self.books[account_id]
+        order = book.orders.latest(order_id)
         if order is None or not order.status.working:
+            return
+        if not self._trades(order.contract, at):  # it has closed between two parts
+            if order.type is Type.MARKET:
+                self._end(book, order_id, Status.CANCELLED, at)
+            else:
+                self._spoken_for.discard(order_id)
             return
         if order.limit_price is None:
             price = market_price(order.side, self.markets[order.contract.id], self.options.market_slippage_ticks)

@@ -404,6 +404,20 @@ async def test_the_hub_is_silent_while_the_market_is_closed_and_speaks_again_whe
         assert (await system.place())["success"]
 
 
+async def test_who_subscribes_while_the_market_is_closed_gets_a_full_quote_when_it_opens(
+    autojump_clock: object,
+) -> None:
+    start = datetime(2026, 11, 18, 22, 59, 50, tzinfo=UTC)  # in the halt, ten seconds before the opening
+    world = World(seed=1, start=start, options=STILL.but(sessions=True))
+    async with running(world) as system, system.market_hub() as hub:
+        await hub.invoke("SubscribeContractQuotes", MNQ)
+        await trio.sleep(9)
+        assert hub.events("GatewayQuote") == []
+        await trio.sleep(3)
+        first = hub.events("GatewayQuote")[0][1][1]
+        assert {"lastPrice", "bestBid", "bestAsk", "open", "volume"} <= set(first)
+
+
 async def test_each_product_keeps_its_own_hours_at_the_gateway(autojump_clock: object) -> None:
     start = datetime(2026, 11, 18, 20, tzinfo=UTC)  # 14:00 in Chicago: the grains have closed at 13:20
     async with running(World(seed=1, start=start, options=STILL.but(sessions=True))) as system:
@@ -543,6 +557,20 @@ async def test_at_the_roll_the_active_flag_moves_and_what_is_held_keeps_its_id_a
         orders = {row["id"]: row["status"] for row in (await system.rest.truth())["orders"]}
         assert orders[resting["orderId"]] == 4, "expired with its contract"
         assert system.world.position(COMBINE, old) == 2
+        whole = {"accountId": COMBINE, "contractId": old}
+        assert (await system.rest("Position/closeContract", **whole))["errorCode"] == 4
+        assert (await system.rest("Position/partialCloseContract", **whole, size=1))["errorCode"] == 4
+
+
+async def test_without_the_roll_too_a_month_that_is_not_traded_has_no_market(
+    calm: System, autojump_clock: object
+) -> None:
+    expired = "CON.F.US.MNQ.U26"
+    async with calm.market_hub() as hub:
+        await hub.invoke("SubscribeContractQuotes", expired)
+        assert (await calm.rest.sim("price", contractId=expired, price=24900))["traded"] is False
+        await trio.sleep(5)
+        assert hub.events("GatewayQuote") == []
 
 
 async def test_without_the_roll_the_months_stay_as_they_are(autojump_clock: object) -> None:

@@ -184,12 +184,17 @@ class Exchange:
     # --- prices ---
 
     def watch(self, contract_id: str, now: datetime, event: str = "GatewayQuote") -> None:
-        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once."""
+        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once.
+
+        While it does not trade nothing is told, not even what its prices were.
+        """
         self.run(now)
         self._watched[contract_id] += 1
         self._wanted[event, contract_id] += 1
         self._enliven(contract_id, now)
-        self._tell_quote(self.markets[contract_id], now)
+        market = self.markets[contract_id]
+        if self._trades(market.contract, now):
+            self._tell_quote(market, now)
 
     def unwatch(self, contract_id: str, event: str = "GatewayQuote") -> None:
         """Take one ``watch`` back."""
@@ -225,7 +230,7 @@ class Exchange:
         self._steps.setdefault(contract_id, self.markets[contract_id].next_step(at))
 
     def _has_expired(self, contract: Contract, at: datetime) -> bool:
-        return self.options.month_roll and at >= contract.ends_at
+        return not self.listing.is_traded(contract, at)
 
     def _trades(self, contract: Contract, at: datetime) -> bool:
         """Tell whether a contract trades: it has not expired, and the exchange does not pause."""
@@ -350,12 +355,6 @@ class Exchange:
         if order.type is Type.MARKET and not self._trades(order.contract, at):
             self._end(book, order_id, Status.REJECTED, at)
             return
-        if order.closing and self.options.close_is_capped:
-            open_size = -self._held(book, order.contract.id) * order.side.sign
-            if open_size <= 0:
-                self._end(book, order_id, Status.CANCELLED, at)
-                return
-            order = evolve(order, size=min(order.size, open_size))
         self._try(order, self.markets[order.contract.id], at, arriving=True)
 
     # --- orders ---

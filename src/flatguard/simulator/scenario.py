@@ -56,7 +56,7 @@ from flatguard.simulator.contracts import ACTIVE, Contract, Listing
 from flatguard.simulator.faults import objections
 from flatguard.simulator.options import Options
 from flatguard.simulator.recordings import NEEDED, UnusableRecording, read_recording
-from flatguard.simulator.setup import AccountSetup, UserSetup
+from flatguard.simulator.setup import DEFAULT_ACCOUNTS, AccountSetup, UserSetup
 from flatguard.simulator.tape import Tape, path_ticks
 from flatguard.simulator.world import World
 
@@ -94,14 +94,20 @@ class Scenario:
     def world(self, *, seed: int, start: datetime) -> World:
         """Return a new world in which this scenario takes place; ``start`` is when, whatever the scenario says.
 
-        Raises ``InvalidSettings`` if a recording has nothing to play from then on.
+        Raises ``InvalidSettings`` if a path or a recording has nothing to play from then on.
         """
         world = World(seed=seed, start=start, options=self.options, users=self.users, prices=self.prices)
         for at_s, act in self.events:
             world.schedule(start + timedelta(seconds=at_s), partial(act, world))
+        driven = set()
         for drive in self.drives:
             contract = world.listing.find(drive.name, start)
             assert contract is not None
+            if contract.id in driven:
+                raise InvalidSettings(f"{drive.place}: {contract.id} has a path or a recording already")
+            if not world.listing.is_traded(contract, start):
+                raise InvalidSettings(f"{drive.place}: {contract.id} is not traded at the start, {start.isoformat()}")
+            driven.add(contract.id)
             tape = drive.tape(contract, start)
             if tape.coming is None:
                 raise InvalidSettings(
@@ -137,7 +143,7 @@ def load_scenario(path: Path) -> Scenario:
         values = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
         raise InvalidSettings(f"cannot read the scenario {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOML's own: a number of 5,000 digits, 3,000 brackets
         raise InvalidSettings(f"the scenario {path} is not TOML: {error}") from error
     errors: list[str] = []
     table = _Table("", values, errors)
@@ -208,8 +214,9 @@ def _scenario(table: _Table, folder: Path) -> Scenario:
         table.complain("users", "two users bear the same name; capitals do not count")
     known = partial(_contract, Listing(options.month_roll))
     prices = _prices(table.table("prices"), known)
+    faults = table.tables("faults")
     events = (
-        *(_fault(fault) for fault in table.tables("faults")),
+        *(_fault(fault, ids if users is not None else [row.id for row in DEFAULT_ACCOUNTS]) for fault in faults),
         *(_move(move, known) for move in table.tables("moves")),
     )
     pace = timedelta(milliseconds=options.market_step_ms)
@@ -248,6 +255,8 @@ def _user(table: _Table) -> UserSetup:
 def _account(table: _Table) -> AccountSetup:
     given = _fields(table, AccountSetup, set())
     table.refuse_unknown()
+    if given.get("liquidates") and "floor" not in table.values:
+        table.complain("liquidates", "needs a floor, at which the firm closes everything")
     given = {"id": 0, "name": "", "balance": Decimal(0), **given}  # complained of already
     return AccountSetup(**given)
 
@@ -278,13 +287,15 @@ def _prices(table: _Table, known: _Known) -> dict[str, Decimal]:
         except ValueError as error:
             table.complain(name, str(error))
             continue
+        if key in prices:
+            table.complain(name, f"{key} has a price already")
         price = table.take(name, partial(_price_of, contract))
         if price is not None:
             prices[key] = price
     return prices
 
 
-def _fault(table: _Table) -> tuple[float, _Act]:
+def _fault(table: _Table, accounts: Sequence[int]) -> tuple[float, _Act]:
     at_s = table.take("at_s", _seconds, needed=True) or 0
     name = table.take("name", _text, needed=True) or ""
     how: dict[str, Any] = {
@@ -298,7 +309,7 @@ def _fault(table: _Table) -> tuple[float, _Act]:
         )
         if value is not None
     }
-    for key, text in objections(name, **how) if name else ():
+    for key, text in objections(name, accounts, **how) if name else ():
         table.complain(key, text)
     table.refuse_unknown()
 
@@ -417,6 +428,8 @@ def _ticks(value: Any) -> int:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text")
+    if "\0" in value:
+        raise ValueError("must not hold the character 0")
     return value
 
 

@@ -137,6 +137,18 @@ async def test_silence_hub(calm: System, autojump_clock: object) -> None:
         assert hub.heard[-1][1] == {"type": 7, "allowReconnect": True}, "30 s after its only ping"
 
 
+async def test_a_silent_hub_answers_no_ping_of_the_websocket_either(calm: System, autojump_clock: object) -> None:
+    async with calm.user_hub() as hub:
+        await hub.socket.ping(b"before")
+        await fault(calm, "silence_hub", target="user", duration_s=60)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(20):
+            await hub.socket.ping(b"during")
+        await trio.sleep(60)
+        assert not hub.closed
+        with trio.fail_after(5):
+            await hub.socket.ping(b"after")
+
+
 async def test_cut_hub(calm: System, autojump_clock: object) -> None:
     async with calm.user_hub() as hub, calm.market_hub() as market:
         await fault(calm, "cut_hub", target="user")

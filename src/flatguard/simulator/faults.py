@@ -203,13 +203,20 @@ class Faults:
         """Whether there is a fault at all; nearly always there is none, and nobody need ask what time it is."""
         return bool(self._running)
 
-    def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
-        """Return the fault that strikes this occasion, having counted it; None if none does."""
+    def in_force(self, name: str, target: str | int, now: datetime) -> bool:
+        """Tell whether such a fault may strike, without an occasion that counts."""
+        return any(True for _ in self._meeting(name, target, now))
+
+    def _meeting(self, name: str, target: str | int, now: datetime) -> Iterator[Fault]:
         for fault in self._running:
             if fault.name != name or (fault.target is not None and fault.target != str(target)):
                 continue
-            if (fault.until is not None and now >= fault.until) or fault.left == 0:
-                continue
+            if (fault.until is None or now < fault.until) and fault.left != 0:
+                yield fault
+
+    def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
+        """Return the fault that strikes this occasion, having counted it; None if none does."""
+        for fault in self._meeting(name, target, now):
             if fault.probability < 1 and self.rng.random() >= fault.probability:
                 continue
             if fault.left is not None:

@@ -68,6 +68,8 @@ async def test_a_price_that_cannot_be_is_refused_with_the_reason(
         ("faults", {"name": "slow", "probability": 1.5}, "probability"),
         ("faults", {"name": "slow", "count": 0}, "count"),
         ("faults", {"name": "slow", "delay_s": -1}, "delay_s"),
+        ("faults", {"name": "http_401", "delay_s": 1}, "delay_s"),
+        ("faults", {"name": "slow_cancel", "target": 99}, "target"),
         ("faults", {"name": "slow", "duration_s": 1e12}, "duration_s"),
         ("account", {"accountId": COMBINE, "balance": 1e13}, "balance"),
         ("account", {"accountId": COMBINE, "balance": 0.00001}, "balance"),

@@ -31,6 +31,17 @@ async def test_one_block_gives_a_double_a_login_and_its_hubs(autojump_clock: obj
         assert [row["size"] for row in (await double.truth())["positions"]] == [2]
 
 
+async def test_a_price_may_be_given_as_a_float(autojump_clock: object) -> None:
+    async with open_double(World(seed=1, start=START, options=Options.calm())) as double:
+        assert (await double.sim("price", contractId="MNQ", price=24990.75))["price"] == Decimal("24990.75")
+        order = {"accountId": COMBINE, "contractId": MNQ, "type": 1, "side": 0, "size": 1, "limitPrice": 24980.25}
+        assert (await double.rest("Order/place", **order))["success"]
+        (row,) = (await double.truth())["orders"]
+        assert row["limitPrice"] == Decimal("24980.25")
+        with pytest.raises(ValueError, match="nan"):
+            await double.sim("price", contractId="MNQ", price=float("nan"))
+
+
 async def test_a_day_passes_at_once_on_a_virtual_clock(autojump_clock: object) -> None:
     async with open_double() as double:
         began = double.now()

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 import trio
 
-from flatguard.simulator import World
+from flatguard.simulator import Options, World
 from flatguard.simulator.faults import KNOWN_FAULTS
 from tests.fakes.gateway_client import Hub, open_hub
-from tests.simulator.conftest import BUY, COMBINE, LIMIT, MNQ, PRACTICE, SELL, START, STOP, System, calm_world, running
+from tests.simulator.conftest import (
+    BUY,
+    COMBINE,
+    LIMIT,
+    MARKET,
+    MNQ,
+    PRACTICE,
+    SELL,
+    START,
+    STOP,
+    System,
+    calm_world,
+    running,
+)  # fmt: skip
 
 ORDER = {"accountId": COMBINE, "contractId": MNQ, "type": 2, "side": 0, "size": 1}
 ACCOUNT = {"accountId": COMBINE}
@@ -120,6 +135,18 @@ async def test_silence_hub(calm: System, autojump_clock: object) -> None:
         await end_all(calm)
         await trio.sleep(6)
         assert hub.heard[-1][1] == {"type": 7, "allowReconnect": True}, "30 s after its only ping"
+
+
+async def test_a_silent_hub_answers_no_ping_of_the_websocket_either(calm: System, autojump_clock: object) -> None:
+    async with calm.user_hub() as hub:
+        await hub.socket.ping(b"before")
+        await fault(calm, "silence_hub", target="user", duration_s=60)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(20):
+            await hub.socket.ping(b"during")
+        await trio.sleep(60)
+        assert not hub.closed
+        with trio.fail_after(5):
+            await hub.socket.ping(b"after")
 
 
 async def test_cut_hub(calm: System, autojump_clock: object) -> None:
@@ -459,6 +486,34 @@ async def test_an_order_cancelled_between_its_parts_keeps_what_it_has(calm: Syst
     assert size(calm) == 4
     rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
     assert [(row["status"], row["fillVolume"], row["size"]) for row in rows] == [(3, 4, 7), (1, 0, 4)]
+
+
+async def test_a_close_in_parts_closes_no_more_than_is_open_at_each(calm: System, autojump_clock: object) -> None:
+    await calm.place(size=4)
+    await fault(calm, "partial_fills", count=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(calm.rest, "Position/closeContract", **ACCOUNT, contractId=MNQ))
+        await trio.sleep(0.02)
+        assert size(calm) == 2, "the first part"
+        await calm.place(SELL, 1)
+    await trio.sleep(1)
+    assert size(calm) == 0
+    rows = (await calm.rest("Order/v2/query", filter=ACCOUNT))["orders"]
+    assert [(row["status"], row["size"], row["fillVolume"]) for row in rows] == [(2, 4, 4), (2, 3, 3), (2, 1, 1)]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(MARKET, 3), (LIMIT, 1)])
+async def test_between_two_parts_the_market_may_close(kind: int, status: int, autojump_clock: object) -> None:
+    start = datetime(2026, 11, 18, 21, 59, 59, tzinfo=UTC)  # a second before the halt
+    options = Options.calm().but(sessions=True, part_ms=2000)
+    async with running(World(seed=1, start=start, options=options)) as system:
+        await fault(system, "partial_fills", count=1)
+        order_id = (await system.place(size=5, kind=kind, limitPrice=25001 if kind == LIMIT else None))["orderId"]
+        await trio.sleep(5)
+        row = (await system.rest("Order/searchById", **ACCOUNT, orderId=order_id))["order"]
+        assert (row["status"], row["fillVolume"], size(system)) == (status, 3, 3)
+        await trio.sleep(3601)
+        assert size(system) == (5 if kind == LIMIT else 3), "what rests fills at the opening"
 
 
 async def test_leg_left_behind(calm: System, autojump_clock: object) -> None:

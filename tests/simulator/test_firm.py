@@ -46,6 +46,20 @@ def told(hub: Hub, name: str) -> list[dict[str, Any]]:
     return [arguments[0]["data"] for _, arguments in hub.events(name)]
 
 
+async def test_an_attached_order_that_fills_in_parts_opens_nothing_either(autojump_clock: object) -> None:
+    attached = world(protect_target_ticks=8)
+    quick = attached.options.but(execution_ms=(1, 1), part_ms=10)
+    async with running(World(seed=1, start=START, options=quick, users=list(attached.users.values()))) as system:
+        await system.place(size=4)
+        await trio.sleep(1)
+        await system.rest.sim("faults", name="partial_fills", count=1)
+        await system.move(Decimal("25002.25"))
+        assert system.world.position(COMBINE, MNQ) == 2, "the first part of the target"
+        await system.place(SELL, 2)
+        await trio.sleep(1)
+        assert (system.world.position(COMBINE, MNQ), await working(system)) == (0, [])
+
+
 # --- busted trades ---
 
 

@@ -287,7 +287,14 @@ def test_a_recording_that_ends_before_the_start_is_refused_with_what_to_do(tmp_p
         ("ticks", "time,price\n1,nan\n", "line 2, column price: 'nan' is not a number"),
         ("ticks", "time,price\n1,1e999\n", "line 2, column price: '1e999' is not a number"),
         ("ticks", "time,price,volume\n1,25000,1.5\n", "line 2, column volume: '1.5' is not a whole number"),
-        ("ticks", "time,price,bid,ask\n1,25000,25000,25000\n", "line 2, column bid: is not below the ask"),
+        ("ticks", "time,price,bid\n1,25000,25000.25\n", "line 2, column bid: leaves the bid no lower than"),
+        (
+            "ticks",
+            "time,price\n0001-01-01T00:00:00+14:00,25000\n",
+            "time: '0001-01-01T00:00:00+14:00' does",
+        ),
+        ("ticks", "time,price\n9999-12-31T23:59:59Z,25000\n", "time: '9999-12-31T23:59:59Z' does"),
+        ("ticks", "time,price,bid,ask\n1,25000,25000,25000\n", "line 2, column bid: leaves the bid no lower than"),
         ("ticks", "time,price\n2,25000\n1,25000\n", "line 3, column time: is earlier than the row before"),
         ("ticks", "time,price\n" + "1,25000\n" * 1001, "line 1002, column time: is that of more than 1000 rows"),
         ("bars", "time,open,high,low,close,volume\n1,4,3,3,4,1\n", "line 2, column high: is lower than another price"),
@@ -402,6 +409,20 @@ async def test_the_hub_is_silent_while_the_market_is_closed_and_speaks_again_whe
         await trio.sleep(130)
         assert len(hub.events("GatewayQuote")) > told + 50
         assert (await system.place())["success"]
+
+
+async def test_who_subscribes_while_the_market_is_closed_gets_a_full_quote_when_it_opens(
+    autojump_clock: object,
+) -> None:
+    start = datetime(2026, 11, 18, 22, 59, 50, tzinfo=UTC)  # in the halt, ten seconds before the opening
+    world = World(seed=1, start=start, options=STILL.but(sessions=True))
+    async with running(world) as system, system.market_hub() as hub:
+        await hub.invoke("SubscribeContractQuotes", MNQ)
+        await trio.sleep(9)
+        assert hub.events("GatewayQuote") == []
+        await trio.sleep(3)
+        first = hub.events("GatewayQuote")[0][1][1]
+        assert {"lastPrice", "bestBid", "bestAsk", "open", "volume"} <= set(first)
 
 
 async def test_each_product_keeps_its_own_hours_at_the_gateway(autojump_clock: object) -> None:
@@ -543,6 +564,20 @@ async def test_at_the_roll_the_active_flag_moves_and_what_is_held_keeps_its_id_a
         orders = {row["id"]: row["status"] for row in (await system.rest.truth())["orders"]}
         assert orders[resting["orderId"]] == 4, "expired with its contract"
         assert system.world.position(COMBINE, old) == 2
+        whole = {"accountId": COMBINE, "contractId": old}
+        assert (await system.rest("Position/closeContract", **whole))["errorCode"] == 4
+        assert (await system.rest("Position/partialCloseContract", **whole, size=1))["errorCode"] == 4
+
+
+async def test_without_the_roll_too_a_month_that_is_not_traded_has_no_market(
+    calm: System, autojump_clock: object
+) -> None:
+    expired = "CON.F.US.MNQ.U26"
+    async with calm.market_hub() as hub:
+        await hub.invoke("SubscribeContractQuotes", expired)
+        assert (await calm.rest.sim("price", contractId=expired, price=24900))["traded"] is False
+        await trio.sleep(5)
+        assert hub.events("GatewayQuote") == []
 
 
 async def test_without_the_roll_the_months_stay_as_they_are(autojump_clock: object) -> None:

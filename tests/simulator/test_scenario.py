@@ -230,6 +230,11 @@ contract = "MNQ"
         ("[options]\nrefusal_when_locked = 0", "options.refusal_when_locked", "must be 2, 4 or 10"),
         ('[[faults]]\nat_s = 0\nname = "slow"\ntarget = "/api/Order"', "faults[0].target", "/api/Order/place"),
         ("start = 2100-03-01T15:00:00Z", "start", "between 2001 and 2098"),
+        ('[[faults]]\nat_s = 0\nname = "http_401"\ndelay_s = 3', "faults[0].delay_s", "http_401 delays nothing"),
+        ('[[faults]]\nat_s = 0\nname = "slow_cancel"\ntarget = "99"', "faults[0].target", "there is no account 99"),
+        ('[[recordings]]\ncontract = "ES"\npath = "a\\u0000"\nformat = "bars"', "recordings[0].path", "character 0"),
+        ('[[users]]\nuser_name = "a"\naccounts = [{liquidates = true}]', "users[0].accounts[0].liquidates", "a floor"),
+        ("[prices]\nMNQ = 25000\nmnq = 25001", "prices.mnq", "MNQ has a price already"),
         ('[[users]]\nuser_name = "anna"\n[[users]]\nuser_name = "Anna"', "users", "two users bear the same name"),
     ],
 )
@@ -240,6 +245,24 @@ def test_what_is_wrong_is_told_with_the_name_of_its_field(
         load_scenario(written(tmp_path, text))
     told = [line.strip() for line in str(caught.value).splitlines()]
     assert any(line.startswith(f"{place}: ") and complaint in line for line in told), told
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [(["MNQ", MNQ], f"paths\\[1\\]: {MNQ} has a path"), (["CON.F.US.MNQ.U26"], "paths\\[0\\]: .* is not traded")],
+)
+def test_a_path_that_could_not_be_played_is_refused(tmp_path: Path, names: list[str], complaint: str) -> None:
+    text = "".join(f'[[paths]]\ncontract = "{name}"\npoints = [[0, 25000]]\n' for name in names)
+    with pytest.raises(InvalidSettings, match=complaint):
+        open_world(written(tmp_path, text), seed=1, start=START)
+
+
+def test_bars_that_would_overlap_are_refused(tmp_path: Path) -> None:
+    rows = "time,open,high,low,close,volume\n0,62,62,62,62,4\n60,62,62,62,62,4\n"
+    (tmp_path / "crude.csv").write_text(rows, encoding="utf-8")
+    text = '[[recordings]]\ncontract = "CL"\npath = "crude.csv"\nformat = "bars"\nbar_s = 90\n'
+    with pytest.raises(InvalidSettings, match=r"crude\.csv: bar_s says 90\.0 s, but two bars are only 60\.0 s apart"):
+        load_scenario(written(tmp_path, text))
 
 
 def test_the_start_is_the_callers_then_the_files_then_now(tmp_path: Path) -> None:
@@ -272,7 +295,15 @@ price = 26001
     assert world.markets["CON.F.US.MNQ.M27"].last == 26000
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("[", "not TOML"), (None, "cannot read")])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[", "not TOML"),
+        (None, "cannot read"),
+        (f"a = {'1' * 5000}", "not TOML"),
+        (f"a = {'[' * 3000}{']' * 3000}", "not TOML"),
+    ],
+)
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, complaint: str) -> None:
     path = tmp_path / "missing.toml" if text is None else written(tmp_path, text)
     with pytest.raises(InvalidSettings, match=complaint) as caught:

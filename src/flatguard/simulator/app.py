@@ -165,7 +165,7 @@ class Gateway:
     async def _crashed(self, request: Request, error: Exception) -> Response:
         """Answer a call in which the double itself has crashed; Starlette raises the error again afterwards."""
         await trio.lowlevel.checkpoint()
-        if self.survives_crashes:
+        if self.survives_crashes and not isinstance(error, ClientDisconnect):
             traceback.print_exception(error)
         return Response(internal_error(self.trace_rng), status_code=500, media_type=PROBLEM_TYPE)
 

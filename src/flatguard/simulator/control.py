@@ -192,7 +192,7 @@ def _start_fault(gateway: Gateway, body: Body) -> Row:
     name = body["name"]
     how: dict[str, Any] = {key: body[key] for key in ("target", "count") if body[key] is not None}
     how |= {key: float(body[key]) for key in ("probability", "duration_s", "delay_s") if body[key] is not None}
-    if wrong := [f"{key}: {text}" for key, text in objections(name, **how)]:
+    if wrong := [f"{key}: {text}" for key, text in objections(name, gateway.world.books, **how)]:
         raise _Unusable("; ".join(wrong))
     gateway.world.faults.start(name, gateway.now(), **how)
     return {"name": name, "does": KNOWN_FAULTS[name]}

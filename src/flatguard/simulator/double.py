@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import h11
@@ -114,7 +116,7 @@ class Double:
         return self.dial()
 
     async def _call(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
-        content = b"" if body is None else exact_json.dumps(body).encode()
+        content = b"" if body is None else exact_json.dumps(_exact(body)).encode()
         headers = [("host", "double"), ("content-type", "application/json"), ("content-length", str(len(content)))]
         if self.token:
             headers.append(("authorization", f"Bearer {self.token}"))
@@ -133,6 +135,19 @@ class Double:
         if not isinstance(read, dict):
             raise CallFailed(path, status, answer)
         return read
+
+
+def _exact(value: object) -> object:
+    """Return ``value`` with each float as the decimal that Python prints for it, which is what a caller wrote."""
+    if isinstance(value, Mapping):
+        return {key: _exact(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_exact(item) for item in value]
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value} is no number that JSON has")
+        return Decimal(str(value))
+    return value
 
 
 async def _answer(connection: h11.Connection, stream: trio.abc.ReceiveStream) -> tuple[int, bytes]:

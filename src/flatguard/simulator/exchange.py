@@ -184,12 +184,17 @@ class Exchange:
     # --- prices ---
 
     def watch(self, contract_id: str, now: datetime, event: str = "GatewayQuote") -> None:
-        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once."""
+        """Begin to watch a contract for events of this name: it trades while anybody does, and quotes at once.
+
+        While it does not trade nothing is told, not even what its prices were.
+        """
         self.run(now)
         self._watched[contract_id] += 1
         self._wanted[event, contract_id] += 1
         self._enliven(contract_id, now)
-        self._tell_quote(self.markets[contract_id], now)
+        market = self.markets[contract_id]
+        if self._trades(market.contract, now):
+            self._tell_quote(market, now)
 
     def unwatch(self, contract_id: str, event: str = "GatewayQuote") -> None:
         """Take one ``watch`` back."""
@@ -225,7 +230,7 @@ class Exchange:
         self._steps.setdefault(contract_id, self.markets[contract_id].next_step(at))
 
     def _has_expired(self, contract: Contract, at: datetime) -> bool:
-        return self.options.month_roll and at >= contract.ends_at
+        return not self.listing.is_traded(contract, at)
 
     def _trades(self, contract: Contract, at: datetime) -> bool:
         """Tell whether a contract trades: it has not expired, and the exchange does not pause."""
@@ -350,12 +355,6 @@ class Exchange:
         if order.type is Type.MARKET and not self._trades(order.contract, at):
             self._end(book, order_id, Status.REJECTED, at)
             return
-        if order.closing and self.options.close_is_capped:
-            open_size = -self._held(book, order.contract.id) * order.side.sign
-            if open_size <= 0:
-                self._end(book, order_id, Status.CANCELLED, at)
-                return
-            order = evolve(order, size=min(order.size, open_size))
         self._try(order, self.markets[order.contract.id], at, arriving=True)
 
     # --- orders ---
@@ -426,6 +425,13 @@ class Exchange:
 
     def _execute(self, order: Order, price: Decimal, at: datetime) -> None:
         """Fill what is left of ``order``, in parts where a fault says so."""
+        if order.protective or (order.closing and self.options.close_is_capped):  # these may close, and open nothing
+            book = self.books[order.account_id]
+            open_size = max(0, -self._held(book, order.contract.id) * order.side.sign)
+            if not open_size:
+                self._end(book, order.id, Status.CANCELLED, at)
+                return
+            order = evolve(order, size=order.fill_volume + min(order.remaining, open_size))
         quantity = order.remaining
         if quantity > 1 and self.faults.strikes("partial_fills", order.account_id, at):
             quantity = (quantity + 1) // 2
@@ -435,8 +441,15 @@ class Exchange:
         self._fill(order, quantity, price, at)
 
     def _execute_rest(self, account_id: int, order_id: int, price: Decimal, at: datetime) -> None:
-        order = self.books[account_id].orders.latest(order_id)
+        book = self.books[account_id]
+        order = book.orders.latest(order_id)
         if order is None or not order.status.working:
+            return
+        if not self._trades(order.contract, at):  # it has closed between two parts
+            if order.type is Type.MARKET:
+                self._end(book, order_id, Status.CANCELLED, at)
+            else:
+                self._spoken_for.discard(order_id)
             return
         if order.limit_price is None:
             price = market_price(order.side, self.markets[order.contract.id], self.options.market_slippage_ticks)

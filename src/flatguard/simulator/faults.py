@@ -8,7 +8,7 @@ after so much of the broker's time. What ``delay_s`` delays is the fault's own a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -99,10 +99,12 @@ _TARGETS = (
 _LONGEST_S = 10 * 365 * 86400
 
 KNOWN_FAULTS: Mapping[str, str] = MappingProxyType({**EVENT_FAULTS, **HUB_FAULTS, **REST_FAULTS, **ACCOUNT_FAULTS})
+_DELAYING = frozenset(name for name, does in KNOWN_FAULTS.items() if "delay_s" in does)
 
 
 def objections(
     name: str,
+    accounts: Collection[int],
     *,
     target: str | None = None,
     probability: float | None = None,
@@ -110,12 +112,18 @@ def objections(
     duration_s: float | None = None,
     delay_s: float | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a fault that is asked for: the field's name, and a sentence."""
+    """Yield what is wrong with a fault that is asked for: the field's name, and a sentence.
+
+    ``accounts`` are those that there are.
+    """
     if name not in KNOWN_FAULTS:
         yield "name", f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN_FAULTS))}"
     for faults, wanted, fits in _TARGETS:
         if name in faults and target is not None and not fits(target):
             yield "target", f"{name} meets {wanted}; {target!r} is none"
+        elif name in faults and faults is ACCOUNT_FAULTS and target is not None and target not in map(str, accounts):
+            known = ", ".join(map(str, accounts))
+            yield "target", f"there is no account {target}; known are {known}"
     if probability is not None and not 0 <= probability <= 1:
         yield "probability", "must be from 0 to 1"
     if count is not None and count < 1:
@@ -123,6 +131,8 @@ def objections(
     for field_name, seconds in (("duration_s", duration_s), ("delay_s", delay_s)):
         if seconds is not None and not 0 <= seconds <= _LONGEST_S:
             yield field_name, f"must be from 0 to {_LONGEST_S}"
+    if delay_s is not None and name in KNOWN_FAULTS and name not in _DELAYING:
+        yield "delay_s", f"{name} delays nothing; those that do are {', '.join(sorted(_DELAYING))}"
 
 
 ENDS_CONNECTIONS = frozenset({"cut_hub", "close_hub", "logout_hub"})
@@ -193,13 +203,20 @@ class Faults:
         """Whether there is a fault at all; nearly always there is none, and nobody need ask what time it is."""
         return bool(self._running)
 
-    def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
-        """Return the fault that strikes this occasion, having counted it; None if none does."""
+    def in_force(self, name: str, target: str | int, now: datetime) -> bool:
+        """Tell whether such a fault may strike, without an occasion that counts."""
+        return any(True for _ in self._meeting(name, target, now))
+
+    def _meeting(self, name: str, target: str | int, now: datetime) -> Iterator[Fault]:
         for fault in self._running:
             if fault.name != name or (fault.target is not None and fault.target != str(target)):
                 continue
-            if (fault.until is not None and now >= fault.until) or fault.left == 0:
-                continue
+            if (fault.until is None or now < fault.until) and fault.left != 0:
+                yield fault
+
+    def strikes(self, name: str, target: str | int, now: datetime) -> Fault | None:
+        """Return the fault that strikes this occasion, having counted it; None if none does."""
+        for fault in self._meeting(name, target, now):
             if fault.probability < 1 and self.rng.random() >= fault.probability:
                 continue
             if fault.left is not None:

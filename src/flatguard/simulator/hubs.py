@@ -40,7 +40,7 @@ from flatguard.simulator.faults import ENDS_CONNECTIONS
 from flatguard.simulator.negotiation import Bearer, Refusal, UpgradeRefused, version_of
 from flatguard.simulator.outbox import Event
 from flatguard.simulator.rest import bearer_token, json_response
-from flatguard.simulator.wire import SPEAK, TEAR, Tear
+from flatguard.simulator.wire import HUSH, SPEAK, TEAR, Tear
 
 if TYPE_CHECKING:
     from flatguard.simulator.app import Gateway
@@ -311,6 +311,8 @@ async def _serve(gateway: Gateway, hub: str, bearer: Bearer, websocket: WebSocke
     """Serve one connection from its handshake to its end, and add to its outcome why it ended."""
     to_send, posted = trio.open_memory_channel[Message](_UNSENT_MAX)
     client = Client(gateway, hub, bearer.user, to_send)
+    faults = gateway.world.faults
+    websocket.scope[HUSH](lambda: faults.any and faults.in_force("silence_hub", hub, gateway.now()))
     if gateway.world.options.close_hub_on_expiry:
         gateway.world.schedule(bearer.expiry, client.expire)
         gateway.stir()

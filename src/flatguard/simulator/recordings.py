@@ -24,6 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_COMPLAINTS = 5
 _MAX_AT_ONCE = 1000
 _MINUTE = timedelta(minutes=1)
+_LAST_YEAR = 2098
 
 
 class UnusableRecording(Exception):
@@ -92,7 +93,15 @@ def _read(rows: _Rows, file: Iterator[str], bar_s: float | None) -> Sequence[Tic
         read.append(values)
     if rows.complaints:
         return ()
-    return list(_ticks(read) if rows.kind == "ticks" else _bars(read, bar_s))
+    if rows.kind == "ticks":
+        return list(_ticks(read))
+    apart = min((later - earlier for (earlier, _), (later, _) in pairwise(read)), default=None)
+    width = apart or _MINUTE if bar_s is None else timedelta(seconds=bar_s)
+    if apart is not None and width > apart:
+        text = f"bar_s says {bar_s} s, but two bars are only {apart.total_seconds()} s apart"
+        rows.complaints.append(f"{rows.path}: {text}")
+        return ()
+    return list(_bars(read, width))
 
 
 def _ticks(rows: Sequence[tuple[datetime, dict[str, Decimal]]]) -> Iterator[Tick]:
@@ -101,11 +110,7 @@ def _ticks(rows: Sequence[tuple[datetime, dict[str, Decimal]]]) -> Iterator[Tick
         yield Tick(at, values["price"], None if volume is None else int(volume), values.get("bid"), values.get("ask"))
 
 
-def _bars(rows: Sequence[tuple[datetime, dict[str, Decimal]]], bar_s: float | None) -> Iterator[Tick]:
-    if bar_s is not None:
-        width = timedelta(seconds=bar_s)
-    else:
-        width = min((later - earlier for (earlier, _), (later, _) in pairwise(rows)), default=_MINUTE)
+def _bars(rows: Sequence[tuple[datetime, dict[str, Decimal]]], width: timedelta) -> Iterator[Tick]:
     for at, bar in rows:
         first, high, low, last = (bar[name] for name in ("open", "high", "low", "close"))
         extremes = (high, low) if high - first <= first - low else (low, high)
@@ -166,8 +171,10 @@ class _Rows:
                 self.complain("high", "is lower than another price of the bar")
             if found["low"] > min(found["open"], found["close"]):
                 self.complain("low", "is higher than another price of the bar")
-        elif "bid" in found and "ask" in found and found["bid"] >= found["ask"]:
-            self.complain("bid", "is not below the ask")
+            return
+        step = self.contract.tick_size
+        if found.get("bid", found["price"] - step) >= found.get("ask", found["price"] + step):
+            self.complain("bid" if "bid" in found else "ask", "leaves the bid no lower than the ask")
 
     def _price(self, cell: str) -> Decimal:
         price = _number(cell)
@@ -197,12 +204,15 @@ def _time(cell: str) -> datetime:
     """Read seconds (since 1970, or since anything else where the recording is shifted), or a date with an offset."""
     try:
         if cell.replace(".", "", 1).isdecimal():
-            return _EPOCH + timedelta(microseconds=int(Decimal(cell) * 1_000_000))
-        at = datetime.fromisoformat(cell)
+            at = _EPOCH + timedelta(microseconds=int(Decimal(cell) * 1_000_000))
+        else:
+            at = datetime.fromisoformat(cell)
     except (ValueError, OverflowError):
         raise ValueError(
             f"{cell!r} is not a time; write it like 2026-11-18T15:00:00Z, or as a number of seconds"
         ) from None
     if at.tzinfo is None:
         raise ValueError(f"{cell!r} does not say in which time zone; write it like 2026-11-18T15:00:00Z")
+    if not _EPOCH.year <= at.year <= _LAST_YEAR:
+        raise ValueError(f"{cell!r} does not lie between {_EPOCH.year} and {_LAST_YEAR}")
     return at.astimezone(UTC)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -84,9 +84,9 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
     await trio.lowlevel.checkpoint()
     began = gateway.now()
     entry = gateway.note_request(request.method, request.url.path)
-    data = await request.body()
-    entry["body"] = _redacted(data)
     try:
+        data = await request.body()
+        entry["body"] = _redacted(data)
         response = await _answer_logged(gateway, endpoint, request, data, entry)
         await gateway.sleep_until(gateway.world.soon(began))  # refusals take their time too
         return response
@@ -94,6 +94,9 @@ async def _answer(gateway: Gateway, endpoint: Endpoint, request: Request) -> Res
         entry["outcome"]["status"] = None
         await _wait_hung_up(request)
         return Response()
+    except ClientDisconnect:  # gone before its request was whole
+        entry["outcome"]["status"] = None
+        raise
     except Exception:
         entry["outcome"]["status"] = 500
         raise

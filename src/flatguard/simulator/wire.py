@@ -10,6 +10,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import trio
@@ -24,6 +25,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 TEAR = "flatguard.tear"
 """Key of the ASGI scope: an async function that cuts the connection, without a farewell."""
 
+HUSH = "flatguard.hush"
+"""Key of the ASGI scope: takes a function that tells whether nothing at all may be sent now, pongs included.
+
+What the layers in between answer by themselves is lost then, frame by frame. ``SPEAK`` still speaks.
+"""
+
 Tear = Callable[[], Awaitable[None]]
 
 SPEAK = "flatguard.speak"
@@ -35,6 +42,23 @@ sent uncompressed whatever was agreed upon.
 
 
 KESTREL_KEEP_ALIVE_S = 130.0
+
+
+class _Hushable:
+    """A stream that loses what is sent on it while it is hushed."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.hushed: Callable[[], bool] = lambda: False
+
+    async def send_all(self, data: bytes) -> None:
+        if self.hushed():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._stream.send_all(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _config(keep_alive_s: float) -> Config:
@@ -79,14 +103,16 @@ async def serve_connection(
     async def torn_app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[TEAR] = tear
         scope[SPEAK] = speak
+        scope[HUSH] = partial(setattr, hushable, "hushed")
         await app(scope, receive, send)
 
+    hushable = _Hushable(stream)
     server = TCPServer(
         ASGIWrapper(cast(Any, torn_app)),
         _config(keep_alive_s),
         WorkerContext(None),
         ConnectionState({}),
-        cast(Any, stream),
+        cast(Any, hushable),
     )
     await server
 

@@ -267,6 +267,8 @@ class World(Firm):
         held = self._held(book, contract_id)
         if not held:
             return Answer(self.soon(now), codes["PositionNotFound"])
+        if self._has_expired(contract, now):
+            return Answer(self.soon(now), codes["ContractNotActive"])
         if not self._takes_orders(contract, now):
             return Answer(self.soon(now), codes["OrderRejected"])
         if size is not None and not 0 < size <= abs(held):
@@ -299,10 +301,11 @@ def _minis(reach: Mapping[str, _Reach]) -> Decimal:
     return sum((max(one.long, one.short) * one.contract.weight for one in reach.values()), Decimal(0))
 
 
-_CLOSE_CODES = {"PositionNotFound": 2, "ContractNotFound": 3, "OrderRejected": 5}
+_CLOSE_CODES = {"PositionNotFound": 2, "ContractNotFound": 3, "ContractNotActive": 4, "OrderRejected": 5}
 _PARTIAL_CLOSE_CODES = {
     "PositionNotFound": 2,
     "ContractNotFound": 3,
+    "ContractNotActive": 4,
     "InvalidCloseSize": 5,
     "OrderRejected": 6,
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing, suppress
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,10 +18,10 @@ from attrs import evolve
 
 from flatguard.errors import FlatguardError, JournalDamaged
 from flatguard.journal import store as store_module
-from flatguard.journal.store import Store, set_aside
+from flatguard.journal.store import FORGET_AT_ONCE, Store, set_aside
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract
-from flatguard.model.entries import Checkpoint, Entry, Judged, RunStopped
+from flatguard.model.entries import Checkpoint, Entry, Forgotten, Judged, RunStopped
 from flatguard.model.events import EventSetAside, Hub, QuoteMoved, ReadingFailed
 from flatguard.model.lockouts import Lockout
 from tests.fakes.entries import (
@@ -132,6 +133,45 @@ def test_a_checkpoint_writes_down_the_lockouts_that_it_holds(path: Path) -> None
     with closing(Store.open(path)) as store:
         store.write([Checkpoint(AccountState(ACCOUNT, lockouts=(lock,)))])
     assert rows(path, "SELECT rule, until FROM lockout") == [("journal_damaged", FIVE_PM.isoformat())]
+
+
+def day(number: int, rows_a_day: int) -> list[Entry]:
+    """One day of the tape, a checkpoint at its end, and what is let go after it: all but a week."""
+    noon = NOON + timedelta(days=number)
+    seen = [Judged(ACCOUNT, QuoteMoved(noon, MNQ, Decimal(25_000))) for _ in range(rows_a_day)]
+    return [*seen, Checkpoint(AccountState(ACCOUNT)), *[Forgotten(noon - timedelta(days=7))] * 3]
+
+
+def test_the_file_is_no_larger_after_a_year_than_its_days_need(path: Path) -> None:
+    with closing(Store.open(path)) as store:
+        for number in range(10):
+            store.write(day(number, 300))
+        store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = path.stat().st_size
+        for number in range(10, 365):
+            store.write(day(number, 300))
+        store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert path.stat().st_size <= size * 1.1
+    oldest = rows(path, "SELECT min(at) FROM tape")[0][0]
+    assert oldest == (NOON + timedelta(days=364 - 7)).isoformat()
+
+
+def test_only_what_a_checkpoint_stands_for_is_let_go(path: Path) -> None:
+    """Else a restart would not find the day's fills; and what was decided and done stays in any case."""
+    later = Forgotten(NOON + timedelta(days=400))
+    with closing(Store.open(path)) as store:
+        store.write([broken("a1"), step("a1"), later])
+        assert count(path, "tape") == 1
+        store.write([Checkpoint(AccountState(ACCOUNT)), quoted(2), later])
+        assert [row.event for row in store.recover(ACCOUNT).tape] == [quoted(2).event]
+    assert (count(path, "tape"), count(path, "breach"), count(path, "step")) == (1, 1, 1)
+
+
+def test_letting_go_takes_no_more_than_its_share_at_once(path: Path) -> None:
+    with closing(Store.open(path)) as store:
+        store.write([*(quoted(0) for _ in range(FORGET_AT_ONCE + 5)), Checkpoint(AccountState(ACCOUNT))])
+        store.write([Forgotten(NOON + timedelta(days=1))])
+        assert count(path, "tape") == 5
 
 
 def test_a_breach_found_again_after_a_crash_is_one_breach(path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from math import inf
 from random import Random, SystemRandom
 from typing import Any
@@ -41,7 +42,7 @@ from flatguard.gateway.token import WAIT_S, Phase, Token
 from flatguard.journal.keep import Keeper
 from flatguard.journal.store import Store
 from flatguard.model.account import AccountState
-from flatguard.model.entries import Alive, Entry, RunStarted, RunStopped, Standing
+from flatguard.model.entries import Alive, Entry, Forgotten, RunStarted, RunStopped, Standing
 from flatguard.model.events import Event, Hub, ReadingFailed
 from flatguard.model.ids import AccountId
 from flatguard.model.trading import Account
@@ -58,6 +59,7 @@ LAST_REQUEST_S = 3.0  # after the call to stop, for a close that is under way
 STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seconds that service managers allow
 FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
+FORGET_EVERY_S = 3_600.0
 PULSE_S = 3.0  # a third of what status takes for late
 LOOK_AROUND_S = 3_600.0  # how often the login's accounts are looked at
 KEYRING_S = 10.0  # it may ask a person who is not there
@@ -298,6 +300,7 @@ async def _guard(
                 await keeper.kept()  # locks for a journal set aside must outlive a kill; a dead disk does not stop us
             async with trio.open_nursery() as services:
                 services.start_soon(_keep_reporting, at_work)
+                services.start_soon(_keep_forgetting, at_work, timedelta(days=settings.journal.keep_days))
                 async with trio.open_nursery() as workers:
                     workers.start_soon(carry_out_breaches, told_out, broker_of, board, recorder, clock)
                     workers.start_soon(pipeline.judge_events, feed_out, told_in)
@@ -405,6 +408,13 @@ def _stranger(account_id: AccountId, known: Mapping[AccountId, Account]) -> Acco
     listed = ", ".join(f"{i} ({account.name})" for i, account in sorted(known.items())) or "none"
     text = f"account {account_id} of the settings is not one of this login"
     return AccountUnknown(text, hint=f"the login has: {listed}")
+
+
+async def _keep_forgetting(at_work: Guard, kept: timedelta) -> None:
+    """Let go of what was seen longer ago than ``kept``, a little every hour, for ever."""
+    while True:
+        at_work.note(Forgotten(at_work.clock.now() - kept))
+        await trio.sleep(FORGET_EVERY_S)
 
 
 async def _keep_reporting(at_work: Guard) -> None:

@@ -26,6 +26,7 @@ from flatguard.model.entries import (
     Checkpoint,
     EndStateProven,
     Entry,
+    Forgotten,
     Judged,
     RunStarted,
     RunStopped,
@@ -58,6 +59,16 @@ class Recovered:
 
     state: AccountState | None
     tape: tuple[TapeRow, ...]
+
+
+FORGET_AT_ONCE = 20_000  # rows: more than an hour brings, and a fraction of a second
+FORGET = """
+    DELETE FROM tape WHERE at < :before AND seq IN (
+        SELECT tape.seq FROM tape JOIN checkpoint USING (account) WHERE tape.seq <= checkpoint.seq
+        ORDER BY tape.seq LIMIT :most
+    )
+"""
+"""Only what a checkpoint stands for. The room is used again, so the file stays as large as so many days need."""
 
 
 @define
@@ -180,6 +191,8 @@ class Store:
                 self._run = self._db.execute("SELECT max(id) FROM run").fetchone()[0]
             case RunStopped(at):
                 self._db.execute("UPDATE run SET stopped_at = ? WHERE id = ?", (at.isoformat(), self._run))
+            case Forgotten(before):
+                self._db.execute(FORGET, {"before": before.isoformat(), "most": FORGET_AT_ONCE})
             case Alive(at, link):
                 self._db.execute(
                     "UPDATE run SET alive_at = ?, link = ? WHERE id = ?", (at.isoformat(), link, self._run)

@@ -99,4 +99,11 @@ class Alive:
     link: str
 
 
-Entry = Judged | StepTaken | EndStateProven | Checkpoint | Standing | RunStarted | RunStopped | Alive
+@frozen
+class Forgotten:
+    """What was folded before ``before`` is let go, some of it at a time; what was decided and done stays."""
+
+    before: datetime
+
+
+Entry = Judged | StepTaken | EndStateProven | Checkpoint | Standing | RunStarted | RunStopped | Alive | Forgotten

@@ -67,6 +67,11 @@ def _not_blank(_section: object, _field: object, text: str) -> None:
         raise ValueError("must not be blank; write the login name of the platform")
 
 
+def _at_least_a_week(_section: object, _field: object, days: int) -> None:
+    if days < 7:
+        raise ValueError(f"must be 7 or more, so that last week can be explained, not {days}")
+
+
 def _account_number(_section: object, _field: object, number: AccountId) -> None:
     if not 1 <= number < 2**63:
         raise ValueError(f"must be the number by which the broker knows the account, not {number}")
@@ -97,9 +102,10 @@ class GatewaySettings:
 
 @frozen
 class JournalSettings:
-    """``[journal]``: where the record is kept."""
+    """``[journal]``: where the record is kept, and for how many days what was seen; what was done stays."""
 
     path: Path = field(factory=lambda: paths.state_folder() / "journal.db")
+    keep_days: int = field(default=90, validator=_at_least_a_week)
 
 
 @frozen

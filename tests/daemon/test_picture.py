@@ -154,7 +154,7 @@ async def open_room(accounts: int = 1, *, hub_up: bool = True) -> AsyncIterator[
         Contracts(broker, clock),
         board,
         clock,
-        on_frozen=lambda: room.frozen_at.append(trio.current_time()),
+        on_frozen=lambda why: room.frozen_at.append(trio.current_time()),
         on_answer=lambda: room.answered_at.append(trio.current_time()),
     )
     room = Room(broker, board, clock, pictures)
@@ -500,3 +500,18 @@ async def test_after_a_connection_the_record_is_read_once_more(autojump_clock: o
         room.broker.recorded.clear()
         await trio.sleep(12)
         assert len(room.broker.recorded) == 1
+
+
+async def test_that_the_broker_answers_again_is_noticed_although_somebody_else_read_first(
+    autojump_clock: object,
+) -> None:
+    """Enforcement reads for itself; the hubs wait for the word of this task."""
+    async with open_room(hub_up=False) as room:
+        await trio.sleep(1)
+        room.broker.failing = True
+        await trio.sleep(10)
+        room.broker.failing = False
+        await room.send((await room.broker.read_exposure(ACCOUNT, cross_check=False),))
+        assert room.state.read_failed is None
+        await trio.sleep(3)
+        assert len(room.answered_at) == 1

@@ -385,3 +385,28 @@ async def test_a_close_that_is_filling_in_parts_is_not_sent_again(autojump_clock
         await until(lambda: room.broker.sizes[MNQ] == 0)
         assert len(room.broker.asked("close")) == 1
         await until(lambda: room.proofs)
+
+
+@pytest.mark.parametrize("answers", [[], [Unknown("HTTP status 500")] * 6])
+async def test_without_a_hub_a_close_that_was_accepted_is_not_sent_again_and_again(
+    autojump_clock: object, answers: list[Outcome]
+) -> None:
+    """One list that lacks a position is not believed by itself; after a close of ours that was accepted it is."""
+    async with at_work(MNQ=3) as room:
+        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.broker.tell = lambda event: None
+        room.broker.answers["close"] = list(answers)
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        assert len(room.broker.asked("close")) == len(answers) + 1
+
+
+async def test_without_a_hub_what_is_opened_after_an_accepted_close_is_closed_too(autojump_clock: object) -> None:
+    async with at_work(MNQ=3) as room:
+        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.broker.tell = lambda event: None
+        await room.tell(Flatten())
+        await until(lambda: room.broker.sizes[MNQ] == 0)
+        room.broker.move(MNQ, 2)
+        await until(lambda: room.proofs)
+        assert room.broker.sizes[MNQ] == 0

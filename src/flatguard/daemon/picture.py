@@ -83,22 +83,23 @@ class Pictures:
     contracts: Contracts
     board: Board
     clock: WallClock
-    on_frozen: Callable[[], None]
+    on_frozen: Callable[[str], None]
     on_answer: Callable[[], None]
     accused_at: float = -inf
 
     async def keep(self, account_id: AccountId, send: Send) -> None:
         """Read one account whenever it is due, for ever. Failures are events; the next reading comes all the same."""
         in_vain = 0
+        failing = False
         while True:
             began = trio.current_time()
             state = self.board.states[account_id]
-            unread = state.read_failed is not None
             record = in_vain > 0 or self._record_due(state)
             events = await self._read(account_id, record=record, cross_check=record and state.links[Hub.USER].up)
             missed, withheld = self._untold(account_id, events)
             await send((*events, *self._correction(account_id, missed)))
-            if unread and any(isinstance(event, ExposureRead | RecordRead) for event in events):
+            failed, failing = failing, any(isinstance(event, ReadingFailed) for event in events)
+            if failed and not failing:
                 self.on_answer()
             if withheld:
                 await self._question_hub(account_id, withheld, send)
@@ -193,7 +194,7 @@ class Pictures:
         await send((PictureCorrected(self.clock.now(), account_id, tuple(silent)),))
         if trio.current_time() >= self.accused_at + ACCUSE_AGAIN_S:
             self.accused_at = trio.current_time()
-            self.on_frozen()
+            self.on_frozen("it did not tell what a reading showed")
 
     def _record_since(self, state: AccountState) -> datetime:
         today = trading_day(self.clock.now() - state.clock_ahead, state.terms)

@@ -120,6 +120,7 @@ class _Desk:
     closing: bool = False
     resting: dict[object, _Rest] = field(factory=dict)
     refusals: dict[object, int] = field(factory=dict)
+    closed_at: dict[ContractId, datetime] = field(factory=dict)
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
@@ -168,6 +169,7 @@ class _Desk:
     def _forget(self) -> None:
         self.readings.clear()
         self.refusals.clear()
+        self.closed_at.clear()
         self.whole.clear()
         self.partly.clear()
         self.reached_at = None
@@ -188,7 +190,16 @@ class _Desk:
         for reading in self.readings[-1:]:
             if state.exposure_at is None or reading.began_at > state.exposure_at:
                 state = apply(state, reading)  # ours has not come through the pipeline yet
-        return Held.of(state.positions.values(), state.orders.values())
+        positions = [position for position in state.positions.values() if not self._seen_closed(position.contract_id)]
+        return Held.of(positions, state.orders.values())
+
+    def _seen_closed(self, contract_id: ContractId) -> bool:
+        """Whether the newest reading shows what a close of ours has explained, and nothing has been told since."""
+        closed_at = self.closed_at.get(contract_id)
+        if closed_at is None or not self.readings or self.readings[-1].began_at <= closed_at:
+            return False
+        told_at = self.board.states[self.account_id].seen.get(contract_id)
+        return (told_at is None or told_at < closed_at) and _size_in(self.readings[-1], contract_id) == 0
 
     def _steps(self) -> tuple[Step, ...]:
         return tuple(
@@ -255,6 +266,8 @@ class _Desk:
             case Cancel(_, order_id):
                 outcome = await self.broker.cancel(self.account_id, order_id)
         self.recorder.note(_entry(self.account_id, breaches, step, sent_at, self.clock.now(), outcome))
+        if not isinstance(step, Cancel) and (isinstance(outcome, Done) or _gone(outcome)):
+            self.closed_at[step.contract_id] = self.clock.now()
         self._learn(step, outcome)
         rest.until = trio.current_time() + self._rest_after(step, outcome)
         self.bell.set()
@@ -364,9 +377,9 @@ class _Desk:
         )
 
 
-def _gone(outcome: Refused) -> bool:
+def _gone(outcome: Outcome) -> bool:
     """Whether what should be closed or cancelled is not there (any more). A reading has to confirm it."""
-    return outcome.reason.startswith(GONE)
+    return isinstance(outcome, Refused) and outcome.reason.startswith(GONE)
 
 
 def _key(step: Step) -> object:

@@ -370,3 +370,14 @@ async def test_a_full_feed_holds_the_hubs_back_and_loses_nothing(autojump_clock:
             await line.feed.send((position(n + 1, MORNING),))
         await trio.testing.wait_all_tasks_blocked()
         assert len(line.events(PositionChanged)) == 1_000
+
+
+async def test_under_pressure_quotes_of_waiting_batches_are_merged_and_nothing_else_is(autojump_clock: object) -> None:
+    async with open_line({}) as line:
+        await line.send(position(1, MORNING))
+        for n in range(50):
+            line.feed.send_nowait((quote(n, last=n), position(n + 2, MORNING), quote(n, bid=n)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(line.events(PositionChanged)) == 51
+        assert len(line.events(QuoteMoved)) < 10
+        assert (line.state.quotes[MNQ].last, line.state.quotes[MNQ].bid) == (Decimal(49), Decimal(49))

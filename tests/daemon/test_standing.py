@@ -264,6 +264,8 @@ def test_the_facts_hold_all_that_scripts_rely_on() -> None:
         "name": "50K",
         "balance": "50000.50",
         "can_trade": True,
+        "visible": True,
+        "simulated": True,
         "trading_day": "2026-03-18",
         "resets_at": "2026-03-18T22:00:00Z",
         "realized_pnl": "0.00",

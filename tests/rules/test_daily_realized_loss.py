@@ -366,7 +366,7 @@ def test_without_a_price_open_loss_is_not_guessed_and_after_30_seconds_the_rule_
     account.trade("-499")
     account.hold(MNQ, 2, "21000")
     assert blind(account.later(30)) is None
-    assert blind(account.later(0.001)) == "no price to believe for MNQU5, so open P&L is not counted"
+    assert blind(account.later(0.001)) == "no price to believe for MNQU5 (none has come), so open P&L is not counted"
     account.quote(MNQ, last="21000")
     assert blind(account) is None
     assert blind(account.later(30)) is None
@@ -387,7 +387,7 @@ def test_prices_that_come_but_cannot_be_believed_make_the_rule_blind_at_once() -
     account = desk()
     account.hold(MNQ, 2, "21000")
     account.quote(MNQ, last="2100")
-    assert blind(account) == "no price to believe for MNQU5, so open P&L is not counted"
+    assert blind(account) == "no price to believe for MNQU5 (0 s old), so open P&L is not counted"
 
 
 def test_a_contract_whose_tick_size_is_not_known_makes_the_rule_blind_however_fresh_its_prices() -> None:

@@ -1,13 +1,13 @@
 """Events and moments in, breaches out. Folding and judging do not wait for anything, so nothing happens in between.
 
-One loop for all accounts of a login. A batch is what one read of a socket brought; quotes in it are merged per contract
-before they are judged, every other event is judged one by one. Time comes as a value too: when nothing arrives before
+One loop for all accounts of a login. A batch is what one read of a socket brought; quotes in it, and in those that wait
+behind it, are merged per contract before they are judged, every other event is judged one by one. Time comes as a value too: when nothing arrives before
 the next moment at which a rule, a lockout or the trading day has to be looked at, that moment is the event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from math import inf
 
@@ -37,6 +37,7 @@ Watch = Callable[[frozenset[ContractId], frozenset[ContractId]], None]
 
 LONGEST_SLEEP_S = 300.0  # the wall clock can be corrected and a laptop can sleep: look again, the moment still decides
 CHECKPOINT_EVERY = 2_000
+MERGED_AT_MOST = 100  # batches; then whoever else has to run has its turn
 
 
 @define
@@ -70,7 +71,7 @@ class Pipeline:
             while True:
                 with trio.move_on_after(self._seconds_to_next_moment()) as waiting:
                     try:
-                        batch = await feed.receive()
+                        batch = (*await feed.receive(), *_waiting(feed))
                     except trio.EndOfChannel:
                         break
                 if waiting.cancelled_caught:
@@ -153,6 +154,15 @@ class Pipeline:
         moments = [self._next_moment(account_id, now) for account_id in self.books]
         soonest = min(((m - now).total_seconds() for m in moments if m is not None), default=inf)
         return min(max(soonest, 0.0), LONGEST_SLEEP_S)
+
+
+def _waiting(feed: trio.MemoryReceiveChannel[Batch]) -> Iterator[Event]:
+    """Yield the events of what waits already: under pressure quotes of several batches are merged, not queued."""
+    for _ in range(MERGED_AT_MOST):
+        try:
+            yield from feed.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
 
 
 def contracts_of(state: AccountState) -> frozenset[ContractId]:

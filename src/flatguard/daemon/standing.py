@@ -99,6 +99,8 @@ def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, obje
         "name": state.account.name if state.account is not None else None,
         "balance": _money(state.account.balance) if state.account is not None else None,
         "can_trade": state.account.can_trade if state.account is not None else None,
+        "visible": state.account.visible if state.account is not None else None,
+        "simulated": state.account.simulated if state.account is not None else None,
         "trading_day": state.today.label.isoformat() if state.today is not None else None,
         "resets_at": _time(state.today.ends_at) if state.today is not None else None,
         "realized_pnl": _money(state.realized.net) if state.pictured else None,

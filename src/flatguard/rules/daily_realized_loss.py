@@ -89,7 +89,8 @@ class DailyRealizedLoss(Rule):
                 continue
             contradictory = quoted_at is not None and at - quoted_at <= QUOTE_FRESH
             if contradictory or at - max(opened_at, quoted_at or opened_at) > WITHOUT_FOR:
-                return f"no price to believe for {state.label(contract_id)}, so open P&L is not counted"
+                age = "none has come" if quoted_at is None else f"{(at - quoted_at).total_seconds():.0f} s old"
+                return f"no price to believe for {state.label(contract_id)} ({age}), so open P&L is not counted"
         return None
 
     def measure(self, state: AccountState, at: datetime) -> Measure:

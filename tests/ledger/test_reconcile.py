@@ -5,12 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 
 from flatguard.ledger.apply import apply
+from flatguard.ledger.reconcile import differences, unsettled_since
 from flatguard.model.account import AccountState
-from flatguard.model.events import Event, OrderChanged, PositionChanged
-from flatguard.model.trading import OrderStatus
-from tests.fakes.desk import ACCOUNT, EP, MNQ, chicago, exposure, order, position
+from flatguard.model.events import (
+    AccountChanged,
+    ContractLearned,
+    ContractRefuted,
+    Event,
+    ExposureRead,
+    OrderChanged,
+    PositionChanged,
+    RecordRead,
+    TradeMade,
+)
+from flatguard.model.trading import Account, OrderStatus, Side
+from tests.fakes.desk import ACCOUNT, EP, MNQ, account_row, chicago, contract, exposure, order, position, record, trade
 
 NOON = chicago("2025-01-15 12:00")
 LAG = timedelta(seconds=1.5)
@@ -123,3 +135,80 @@ def test_a_position_that_a_reading_shows_larger_grew_by_then(size: int, grew: bo
         PositionChanged(NOON, position(MNQ, 2)), exposure(NOON + seconds(6), [position(MNQ, size)], began=began)
     )
     assert state.increased_at == {MNQ: began if grew else NOON}
+
+
+# what differs
+
+
+def known() -> AccountState:
+    """Read once, with two MNQ, an order that works and one that was cancelled, told a while ago."""
+    return after(
+        record(NOON),
+        exposure(NOON),
+        PositionChanged(NOON, position(MNQ, 2)),
+        TradeMade(NOON, trade(1, NOON, size=2, side=Side.BUY)),
+        OrderChanged(NOON, order(1, MNQ)),
+        OrderChanged(NOON, order(2, MNQ, status=OrderStatus.CANCELLED)),
+    )
+
+
+def told_by(reading: ExposureRead | RecordRead, state: AccountState | None = None) -> list[str]:
+    return [found.what for found in differences(state or known(), reading, seconds(2))]
+
+
+LATER = NOON + seconds(30)
+HELD = position(MNQ, 2)
+
+
+@pytest.mark.parametrize(
+    ("reading", "what"),
+    [
+        (exposure(LATER, [HELD], [order(1, MNQ)]), []),
+        (exposure(LATER, [position(MNQ, 3)], [order(1, MNQ)]), ["position MNQU5: +2 is +3"]),
+        (exposure(LATER, [], [order(1, MNQ)]), ["position MNQU5: +2 is +0"]),
+        (exposure(LATER, [HELD, position(EP, -1)], [order(1, MNQ)]), ["position ESU5: +0 is -1"]),
+        (exposure(LATER, [HELD], []), ["order 1 (buy 1 MNQU5) has ended"]),
+        (exposure(LATER, [HELD], [order(1, MNQ), order(3, EP)]), ["order 3 (buy 1 ESU5) is working"]),
+        (exposure(LATER, [HELD], [order(1, MNQ, size=4)]), ["order 1 (buy 4 MNQU5) was changed"]),
+        (exposure(LATER, [HELD], [order(1, MNQ, status=OrderStatus.PENDING)]), []),
+        (exposure(LATER, [HELD], [order(1, MNQ), order(2, MNQ)]), []),
+        (exposure(LATER, [], [], began=NOON + seconds(1)), []),
+        (record(LATER, [trade(1, NOON, size=2, side=Side.BUY)]), []),
+        (record(LATER, [trade(2, NOON, size=3)]), ["fill 2: sold 3 MNQU5 at 21000"]),
+        (record(LATER, [trade(2, NOON, side=Side.BUY)]), ["fill 2: bought 1 MNQU5 at 21000"]),
+        (record(LATER, [trade(2, NOON, voided=True)]), []),
+        (record(LATER, [trade(2, LATER - seconds(1))]), []),
+        (record(LATER, account=account_row(can_trade=False)), ["the account may not trade"]),
+        (record(LATER, account=evolve(account_row(), visible=False)), ["the account is retired"]),
+    ],
+    ids=range(17),
+)
+def test_what_a_reading_shows_otherwise_is_named(reading: ExposureRead | RecordRead, what: list[str]) -> None:
+    assert told_by(reading) == what
+
+
+def test_an_account_that_may_trade_again_is_named_unless_the_hub_told_it() -> None:
+    locked = after(record(NOON, account=evolve(account_row(can_trade=False), visible=False)), exposure(NOON))
+    assert told_by(record(LATER), locked) == ["the account may trade again", "the account is shown again"]
+    row: Account = account_row(can_trade=False)
+    assert told_by(record(LATER), apply(locked, AccountChanged(LATER, row))) == []
+
+
+def test_before_the_first_picture_nothing_differs() -> None:
+    assert told_by(exposure(LATER, [HELD]), AccountState(ACCOUNT)) == []
+    assert told_by(record(LATER, [trade(2, NOON)]), after(exposure(NOON))) == []
+
+
+def test_fills_and_positions_that_disagree_do_so_since_the_last_word_on_them() -> None:
+    assert unsettled_since(AccountState(ACCOUNT)) is None
+    assert unsettled_since(known()) is None
+    filled = apply(known(), TradeMade(LATER, trade(2, LATER)))
+    assert unsettled_since(filled) == LATER
+    moved = apply(filled, PositionChanged(LATER + seconds(1), position(MNQ, 3)))
+    assert unsettled_since(moved) == LATER + seconds(1)
+    assert unsettled_since(apply(moved, PositionChanged(LATER + seconds(2), position(MNQ, 1)))) is None
+
+
+def test_a_contract_that_is_refuted_is_not_known_any_more() -> None:
+    state = after(ContractLearned(NOON, contract(MNQ)), ContractLearned(NOON, contract(EP)))
+    assert apply(state, ContractRefuted(NOON, MNQ, "no")).contracts.keys() == {EP}

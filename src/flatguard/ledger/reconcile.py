@@ -102,11 +102,12 @@ def unsettled_since(state: AccountState) -> datetime | None:
     """Return when something was last told of a contract whose fills and position disagree; None where all add up."""
     if state.exposure_at is None:
         return None
-    for contract_id in state.positions.keys() | state.by_fills.keys():
-        if state.by_fills.get(contract_id, 0) != state.size_of(contract_id):
-            told = [at for at in (state.seen.get(contract_id), state.filled_at.get(contract_id)) if at is not None]
-            return max(told, default=state.exposure_at)
-    return None
+    unsettled = [
+        max(state.seen.get(c, state.exposure_at), state.filled_at.get(c, state.exposure_at))
+        for c in state.positions.keys() | state.by_fills.keys()
+        if state.by_fills.get(c, 0) != state.size_of(c)
+    ]
+    return min(unsettled, default=None)
 
 
 @frozen

@@ -157,7 +157,8 @@ class Pictures:
     def _untold(self, account_id: AccountId, events: tuple[Event, ...]) -> tuple[Difference, ...]:
         state = self.board.states[account_id]
         readings = [event for event in events if isinstance(event, ExposureRead | RecordRead)]
-        return tuple(found for reading in readings for found in differences(state, reading, HUB_LAG))
+        lag = HUB_LAG if state.links[Hub.USER].up else timedelta(0)  # nobody is there to tell it yet
+        return tuple(found for reading in readings for found in differences(state, reading, lag))
 
     def _correction(self, account_id: AccountId, untold: tuple[Difference, ...]) -> tuple[Event, ...]:
         """Return what names differences at once: no hub is there to tell them."""

@@ -118,6 +118,8 @@ class Listener:
     async def _why_logged_out(self) -> str:
         """Tell apart two cases: a session that has ended needs a new token, one that goes on has a rival."""
         assert self.session_holds is not None
+        if self.token_ends_at is not None and self.clock.now() >= self.token_ends_at:
+            return "the token that the hub came with is over"
         with trio.move_on_after(SESSION_S):
             if not await self.session_holds(self._tried):
                 self._token_refused = True

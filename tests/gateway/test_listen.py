@@ -38,6 +38,7 @@ from flatguard.model.events import (
     TradeMade,
 )
 from flatguard.model.ids import AccountId, ContractId
+from flatguard.secret import Secret
 from flatguard.signalr import Invocation
 from flatguard.signalr_client.errors import HubLost
 from flatguard.signalr_client.hub import Hub as HubConnection
@@ -546,7 +547,7 @@ async def test_who_is_logged_out_learns_whether_the_session_has_ended_or_has_a_r
         ear = Ear()
         hub = user_hub(gateway, ear)
 
-        async def ask() -> bool:
+        async def ask(token: Secret) -> bool:
             await trio.sleep(0.1)
             return holds
 

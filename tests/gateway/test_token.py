@@ -696,6 +696,4 @@ async def test_a_session_holds_unless_the_broker_says_no(
         return secret
 
     token = Token(broker.log_in, validate, TrioClock(START))
-    assert not await token.holds()
-    await token.current()
-    assert await token.holds() is holds
+    assert await token.holds(await token.current()) is holds

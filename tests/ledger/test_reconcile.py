@@ -16,6 +16,9 @@ from flatguard.model.events import (
     ContractRefuted,
     Event,
     ExposureRead,
+    Hub,
+    LinkDown,
+    LinkUp,
     OrderChanged,
     PositionChanged,
     RecordRead,
@@ -67,6 +70,51 @@ def test_the_hubs_word_holds_against_a_reading_begun_before_it_or_just_after_it(
     state = after(PositionChanged(NOON, position(MNQ, 2)), OrderChanged(NOON, order(1, MNQ, size=2)), reading)
     assert sizes(state) == {MNQ: size}
     assert [o.size for o in state.working_orders] == [size]
+
+
+@pytest.mark.parametrize(("age_s", "believed"), [(9, False), (11, True)])
+def test_two_lists_do_not_take_back_what_the_hub_told_a_moment_ago_and_fills_do_not_deny(
+    age_s: float, *, believed: bool
+) -> None:
+    told = NOON + seconds(60)
+    begun = told + seconds(age_s)
+    state = after(
+        LinkUp(NOON, Hub.USER),
+        exposure(NOON, [position(MNQ, 1)], []),
+        TradeMade(told, trade(1, told, side=Side.BUY)),
+        PositionChanged(told, position(MNQ, 2)),
+        OrderChanged(told, order(1, MNQ)),
+        exposure(begun - seconds(1), [], []),
+        exposure(begun, [], []),
+    )
+    assert sizes(state) == ({} if believed else {MNQ: 2})
+    assert [o.id for o in state.working_orders] == ([] if believed else [1])
+
+
+def test_two_lists_that_lack_an_order_are_believed_where_its_end_may_have_been_missed() -> None:
+    state = after(
+        LinkUp(NOON, Hub.USER),
+        exposure(NOON, [], []),
+        OrderChanged(NOON + seconds(60), order(1, MNQ)),
+        LinkDown(NOON + seconds(61), Hub.USER, "cut"),
+        exposure(NOON + seconds(63), [], []),
+        LinkUp(NOON + seconds(64), Hub.USER),
+    )
+    assert [o.id for o in state.working_orders] == [1]
+    assert apply(state, exposure(NOON + seconds(65), [], [])).working_orders == ()
+
+
+def test_a_list_that_is_larger_is_believed_at_once_unless_the_hub_has_just_told_otherwise_and_fills_agree() -> None:
+    told = NOON + seconds(60)
+    state = after(
+        exposure(NOON, [position(MNQ, 1)], []),
+        TradeMade(told, trade(1, told, side=Side.BUY)),
+        PositionChanged(told, position(MNQ, 2)),
+    )
+    assert sizes(apply(state, exposure(told + seconds(3), [position(MNQ, 5)], []))) == {MNQ: 2}
+    assert sizes(apply(state, exposure(told + seconds(30), [position(MNQ, 5)], []))) == {MNQ: 5}
+    more = apply(state, TradeMade(told + seconds(2), trade(2, told, side=Side.BUY, size=3)))
+    assert sizes(apply(more, exposure(told + seconds(4), [position(MNQ, 5)], []))) == {MNQ: 5}
 
 
 def test_what_the_hub_said_is_gone_is_not_brought_back_by_an_older_reading() -> None:

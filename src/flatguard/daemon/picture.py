@@ -175,7 +175,8 @@ class Pictures:
             if isinstance(reading, ExposureRead | RecordRead):
                 last = state.exposure_at if isinstance(reading, ExposureRead) else state.record_at
                 heard = hub.up and last is not None and (hub.since is None or last >= hub.since + HUB_LAG)
-                (withheld if heard else missed).extend(differences(state, reading, HUB_LAG))
+                lag = HUB_LAG if hub.up else timedelta(0)  # where nobody is there to tell it yet
+                (withheld if heard else missed).extend(differences(state, reading, lag))
         return tuple(missed), tuple(withheld)
 
     def _correction(self, account_id: AccountId, missed: tuple[Difference, ...]) -> tuple[Event, ...]:

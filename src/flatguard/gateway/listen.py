@@ -52,7 +52,8 @@ Send = Callable[[Batch], Awaitable[None]]
 class Listener:
     """One hub of the broker's, kept connected. ``send`` takes batches of events, each what one read brought.
 
-    ``session_holds`` asks the broker whether our token is still one of a session; it is asked when we were logged out.
+    ``session_holds`` asks the broker whether the token that we came with is still one of a session; it is asked when we
+    were logged out.
     """
 
     hub: Hub
@@ -62,7 +63,7 @@ class Listener:
     random: Random
     send: Send
     dial: Dial | None = None
-    session_holds: Callable[[], Awaitable[bool]] | None = None
+    session_holds: Callable[[Secret], Awaitable[bool]] | None = None
     link: Link = field(init=False)
     _tried: Secret = field(factory=lambda: Secret(""), init=False)
     token_ends_at: datetime | None = field(default=None, init=False)  # that of the latest attempt
@@ -117,8 +118,10 @@ class Listener:
     async def _why_logged_out(self) -> str:
         """Tell apart two cases: a session that has ended needs a new token, one that goes on has a rival."""
         assert self.session_holds is not None
+        if self.token_ends_at is not None and self.clock.now() >= self.token_ends_at:
+            return "the token that the hub came with is over"
         with trio.move_on_after(SESSION_S):
-            if not await self.session_holds():
+            if not await self.session_holds(self._tried):
                 self._token_refused = True
                 return "the broker ended our session; logging in anew"
         return "logged out although our session holds: this user logged in elsewhere, or maintenance"

@@ -130,12 +130,13 @@ class Token:
             return self._secret
         raise GatewayUnreachable(f"no token could be had within {WAIT_S:.0f} s")
 
-    async def holds(self) -> bool:
-        """Return whether the broker still knows the session of the token in hand; False only where it says no."""
-        if self._secret is None:
-            return False
+    async def holds(self, secret: Secret) -> bool:
+        """Return whether the broker still knows the session of a token of ours; False only where it says no.
+
+        It need not be the one in hand, which another may have fetched because that session has ended.
+        """
         try:
-            await self.validate(self._secret)
+            await self.validate(secret)
         except GatewayUnreachable:
             return True
         except FlatguardError:

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from attrs import evolve, frozen
 
 from flatguard.model.account import AccountState
-from flatguard.model.events import ExposureRead, RecordRead
+from flatguard.model.events import ExposureRead, Hub, RecordRead
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, Position, Side
 
 REST_LAG = timedelta(seconds=1.5)
+OLD_LISTS = timedelta(seconds=10)  # what the hub told so lately, no list alone takes back
 CLOCK_SET_BACK = timedelta(minutes=1)  # a stamp this far in the future was made before the machine's clock was set back
 
 
@@ -41,7 +42,7 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     """Return the state with the positions of ``reading``, but for contracts of which the hub knows better.
 
     Lists have been seen old, and short. So a position that became smaller is taken for that only where the fills say so
-    too, or a second reading in a row.
+    too, or a second reading in a row; and one of which the hub spoke a moment ago only where the fills do.
     """
     read = {row.contract_id: row for row in reading.positions if row.size}
     positions: dict[ContractId, Position] = {}
@@ -50,7 +51,7 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     for contract_id in state.positions.keys() | read.keys() | by_fills.keys():
         known, row = state.positions.get(contract_id), read.get(contract_id)
         before, size = state.size_of(contract_id), 0 if row is None else row.size
-        if knows_better(state.seen.get(contract_id), reading) or not _credible(state, contract_id, size):
+        if knows_better(state.seen.get(contract_id), reading) or not _credible(state, contract_id, size, reading):
             if known is not None:
                 positions[contract_id] = known
             if size != before:
@@ -68,27 +69,38 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     return evolve(state, positions=positions, increased_at=increased, by_fills=by_fills, contradicted=contradicted)
 
 
-def _credible(state: AccountState, contract_id: ContractId, size: int) -> bool:
+def _credible(state: AccountState, contract_id: ContractId, size: int, reading: ExposureRead) -> bool:
     """Whether a reading is to be believed that shows ``size`` where we know of a position."""
     before = state.size_of(contract_id)
-    if state.exposure_at is None or abs(size) >= abs(before) or size * before < 0:
+    if state.exposure_at is None or size in (before, state.by_fills.get(contract_id, 0)):
         return True
-    return size in (state.by_fills.get(contract_id, 0), state.contradicted.get(contract_id))
+    if _told_lately(state.seen.get(contract_id), reading):
+        return False
+    return abs(size) >= abs(before) or size * before < 0 or size == state.contradicted.get(contract_id)
+
+
+def _told_lately(heard_at: datetime | None, reading: ExposureRead) -> bool:
+    """Whether a list that is a little old would not know of what the hub said at ``heard_at``."""
+    return knows_better(heard_at, reading, began=reading.began_at - OLD_LISTS + REST_LAG)
 
 
 def merge_orders(state: AccountState, reading: ExposureRead) -> AccountState:
     """Return the state with the working orders of ``reading``, but for those of which the hub knows better.
 
     An order that ended stays ended: an older list cannot revive it. One that a list lacks is gone where a second one in
-    a row lacks it.
+    a row lacks it, and the hub, which would have told of its end, has not just told of it.
     """
     listed = {row.id for row in reading.orders}
     missing = {i for i, o in state.orders.items() if o.working and i not in listed}
-    doubtful = missing.difference(state.missing) if state.exposure_at is not None else set()
+    hub, seen = state.links[Hub.USER], state.order_seen
+    told = {i for i in missing if hub.up and i in seen and (hub.since or seen[i]) <= seen[i]}
+    doubtful = {i for i in missing if i not in state.missing or (i in told and _told_lately(seen[i], reading))}
     orders = {
         i: o
         for i, o in state.orders.items()
-        if not o.working or i in doubtful or knows_better(state.order_seen.get(i), reading)
+        if not o.working
+        or (i in doubtful and state.exposure_at is not None)
+        or knows_better(state.order_seen.get(i), reading)
     }
     for row in reading.orders:
         orders.setdefault(row.id, row)

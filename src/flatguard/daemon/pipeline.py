@@ -1,8 +1,9 @@
 """Events and moments in, breaches out. Folding and judging do not wait for anything, so nothing happens in between.
 
 One loop for all accounts of a login. A batch is what one read of a socket brought; quotes in it, and in those that wait
-behind it, are merged per contract before they are judged, every other event is judged one by one. Time comes as a value too: when nothing arrives before
-the next moment at which a rule, a lockout or the trading day has to be looked at, that moment is the event.
+behind it, are merged per contract before they are judged, every other event is judged one by one. Time comes as a value
+too: when nothing arrives before the next moment at which a rule, a lockout or the trading day has to be looked at, that
+moment is the event.
 """
 
 from __future__ import annotations

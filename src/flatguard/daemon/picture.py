@@ -22,7 +22,7 @@ from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
 from flatguard.gateway.rest import Gateway
-from flatguard.ledger.reconcile import Difference, differences, unsettled_since
+from flatguard.ledger.reconcile import Difference, differences, unsettled_since, with_fills
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
 from flatguard.model.events import (
@@ -176,6 +176,8 @@ class Pictures:
                 last = state.exposure_at if isinstance(reading, ExposureRead) else state.record_at
                 heard = hub.up and last is not None and (hub.since is None or last >= hub.since + HUB_LAG)
                 (withheld if heard else missed).extend(differences(state, reading, HUB_LAG))
+            if isinstance(reading, RecordRead):
+                state = with_fills(state, reading)
         return tuple(missed), tuple(withheld)
 
     def _correction(self, account_id: AccountId, missed: tuple[Difference, ...]) -> tuple[Event, ...]:

@@ -35,6 +35,7 @@ from flatguard.model.events import (
     Hub,
     LinkDown,
     LinkUp,
+    OrderChanged,
     PictureCorrected,
     PositionChanged,
     ReadingFailed,
@@ -71,6 +72,7 @@ class Broker:
     asked_since: list[datetime] = field(factory=list)
     positions: tuple[Position, ...] = ()
     orders: tuple[Order, ...] = ()
+    trades: tuple[Trade, ...] = ()
     contracts: frozenset[ContractId] = frozenset({MNQ})
     failing: bool = False
     contract_s: float = 0.0
@@ -91,7 +93,7 @@ class Broker:
         self._request(2)
         row = Account(account_id, "50K", Decimal(50_000), can_trade=True)
         now = self.clock.now()
-        return RecordRead(now, account_id, now, self._broker_at(), row, (), since)
+        return RecordRead(now, account_id, now, self._broker_at(), row, self.trades, since)
 
     async def read_exposure(self, account_id: AccountId, *, cross_check: bool) -> ExposureRead:
         await trio.lowlevel.checkpoint()
@@ -467,6 +469,60 @@ async def test_a_list_that_stays_old_does_not_cut_the_hub_again_and_again(autoju
         assert all(later - sooner >= ACCUSE_AGAIN_S for sooner, later in pairwise(room.frozen_at))
 
 
+async def test_lists_that_are_old_for_a_while_do_not_cut_a_hub_that_told_all(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        await trio.sleep(2)
+        now = room.clock.now()
+        await room.send((filled(2, Side.SELL, 1, now), PositionChanged(now, held(2))))
+        await trio.sleep(5)
+        room.broker.positions = (held(2),)
+        await trio.sleep(30)
+        assert room.frozen_at == []
+        assert not [event for event in room.sent if isinstance(event, PictureCorrected)]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 4.9])
+async def test_a_fill_that_the_hub_does_not_tell_shows_within_ten_seconds(
+    autojump_clock: object, seconds: float
+) -> None:
+    async with open_room() as room:
+        await up_with_three(room)
+        await trio.sleep(4 + seconds)  # readings come at 10, 15, 20
+        room.broker.positions = ()
+        changed_at = trio.current_time()
+        room.broker.trades = (filled(2, Side.SELL, 3, room.clock.now()).trade,)
+        await trio.sleep(10)
+        [frozen_at] = room.frozen_at
+        assert frozen_at - changed_at < 10
+        assert room.state.positions == {}
+
+
+async def test_a_trailing_stop_that_moves_without_a_word_accuses_nobody(autojump_clock: object) -> None:
+    def trailing(stop: int) -> Order:
+        return Order(
+            OrderId(7),
+            ACCOUNT,
+            MNQ,
+            OrderStatus.OPEN,
+            OrderType.TRAILING_STOP,
+            Side.SELL,
+            3,
+            MORNING,
+            stop_price=Decimal(stop),
+        )
+
+    async with open_room() as room:
+        await up_with_three(room)
+        room.broker.orders = (trailing(24_000),)
+        await room.send((OrderChanged(room.clock.now(), trailing(24_000)),))
+        for step in range(10):
+            room.broker.orders = (trailing(24_000 + step),)
+            await trio.sleep(5)
+        assert room.frozen_at == []
+        assert room.state.orders[OrderId(7)].stop_price == 24_009
+
+
 async def test_what_was_read_of_the_account_waits_little_for_a_contract(autojump_clock: object) -> None:
     async with open_room() as room:
         await trio.sleep(3)
@@ -498,6 +554,8 @@ async def test_after_a_connection_the_record_is_read_once_more(autojump_clock: o
         await trio.sleep(0.1)
         await room.send((LinkUp(room.clock.now(), Hub.USER),))
         room.broker.recorded.clear()
+        await trio.sleep(HUB_LAG_S + 0.1)
+        assert len(room.broker.recorded) == 1
         await trio.sleep(12)
         assert len(room.broker.recorded) == 1
 

@@ -20,7 +20,7 @@ from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo
 from flatguard.model.entries import EndStateProven, Entry, StepTaken
-from flatguard.model.events import ClosesRefused, Event, ExposureRead, PositionChanged
+from flatguard.model.events import ClosesRefused, Event, ExposureRead, OrderChanged, PositionChanged
 from flatguard.model.ids import AccountId, ContractId, OrderId
 from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
 from flatguard.model.trading import Order, OrderStatus, OrderType, Position, Side
@@ -410,3 +410,19 @@ async def test_without_a_hub_what_is_opened_after_an_accepted_close_is_closed_to
         room.broker.move(MNQ, 2)
         await until(lambda: room.proofs)
         assert room.broker.sizes[MNQ] == 0
+
+
+async def test_a_cancel_that_was_accepted_is_not_sent_again_and_again_where_the_hub_does_not_tell_of_it(
+    autojump_clock: object,
+) -> None:
+    async with at_work() as room:
+        resting = Order(OrderId(1), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.LIMIT, Side.BUY, 1, START)
+        room.broker.orders[resting.id] = resting
+        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.fold(OrderChanged(room.broker.clock.now(), resting))
+        room.broker.tell = lambda event: None
+        await room.tell(Flatten())
+        began = trio.current_time()
+        await until(lambda: room.proofs)
+        assert trio.current_time() - began < 2
+        assert room.broker.asked("cancel") == [resting.id]

@@ -532,6 +532,27 @@ def test_an_order_that_a_reading_lacks_is_gone_only_when_a_second_one_lacks_it_t
     assert back.missing == ()
 
 
+@pytest.mark.parametrize(("seconds", "there"), [(2, True), (5, True), (7, False)])
+def test_lists_that_stay_old_for_a_while_take_nothing_away_of_which_the_hub_has_just_told(
+    seconds: int, there: bool
+) -> None:
+    state = held()
+    for second in range(2, seconds + 1):
+        state = after(exposure(NOON + (second - 60) * SECOND), state=state)
+    assert (state.size_of(MNQ), len(state.working_orders)) == ((3, 1) if there else (0, 0))
+
+
+def test_lists_that_stay_old_bring_nothing_back_that_hub_and_fills_have_just_told_gone() -> None:
+    """An old position beside the one that took its place would look like more than there ever was."""
+    at = NOON - 60 * SECOND
+    gone = held(exposure(at), *told(trade(2, at, 10, size=3), at=at), PositionChanged(at, position(MNQ, 0)))
+    old = [position(MNQ, 3)]
+    assert after(exposure(at + 2 * SECOND, old), exposure(at + 5 * SECOND, old), state=gone).positions == {}
+    assert after(exposure(at + 7 * SECOND, old), state=gone).size_of(MNQ) == 3
+    opened = record(at + 2 * SECOND, [trade(3, at, size=3, side=Side.BUY)])
+    assert after(opened, exposure(at + 2 * SECOND, old), state=gone).size_of(MNQ) == 3
+
+
 def test_the_first_reading_is_believed_whole() -> None:
     """After a restart what was known may be hours old."""
     state = after(PositionChanged(NOON, position(MNQ, 3)), exposure(NOON + 5 * SECOND))

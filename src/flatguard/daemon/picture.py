@@ -22,7 +22,7 @@ from flatguard.daemon.pipeline import contracts_of
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
 from flatguard.gateway.rest import Gateway
-from flatguard.ledger.reconcile import Difference, differences, unsettled_since
+from flatguard.ledger.reconcile import Difference, differences, unsettled_since, with_fills
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState
 from flatguard.model.events import (
@@ -177,6 +177,8 @@ class Pictures:
                 heard = hub.up and last is not None and (hub.since is None or last >= hub.since + HUB_LAG)
                 lag = HUB_LAG if hub.up else timedelta(0)  # where nobody is there to tell it yet
                 (withheld if heard else missed).extend(differences(state, reading, lag))
+            if isinstance(reading, RecordRead):
+                state = with_fills(state, reading)
         return tuple(missed), tuple(withheld)
 
     def _correction(self, account_id: AccountId, missed: tuple[Difference, ...]) -> tuple[Event, ...]:
@@ -213,6 +215,7 @@ class Pictures:
         while True:
             state, now = self.board.states[account_id], self.clock.now()
             blind = not state.links[Hub.USER].up
+            read_for = timedelta(seconds=trio.current_time() - began)
             every = BLIND_EVERY_S if blind else EXPOSURE_EVERY_S
             wait = began + max(every, seconds_a_round(accounts, blind=blind)) - trio.current_time()
             unclear = self._unclear(state, now)
@@ -221,6 +224,9 @@ class Pictures:
             unsettled = unsettled_since(state)
             if unsettled is not None and not unclear:
                 wait = min(wait, (unsettled + HUB_LAG - now).total_seconds())
+            up_since = state.links[Hub.USER].since
+            if not blind and up_since is not None and now - read_for < up_since + HUB_LAG:
+                wait = min(wait, (up_since + HUB_LAG - now).total_seconds())  # lists lag: once more, soon
             for lock in state.lockouts:
                 if lock.until is not None and now < lock.until + CLOCKS_AGREE:
                     wait = min(wait, (lock.until + CLOCKS_AGREE - now).total_seconds())

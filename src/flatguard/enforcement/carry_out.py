@@ -29,7 +29,7 @@ from flatguard.ledger.apply import apply
 from flatguard.model.decisions import Breach
 from flatguard.model.entries import EndStateProven, Entry, StepTaken
 from flatguard.model.events import ClosesRefused, Event, ExposureRead, ReadingFailed
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId
 from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
 from flatguard.model.trading import OrderType
 
@@ -120,7 +120,7 @@ class _Desk:
     closing: bool = False
     resting: dict[object, _Rest] = field(factory=dict)
     refusals: dict[object, int] = field(factory=dict)
-    closed_at: dict[ContractId, datetime] = field(factory=dict)
+    closed_at: dict[object, datetime] = field(factory=dict)  # when the broker took our close or cancel, or knew of none
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
@@ -191,15 +191,23 @@ class _Desk:
             if state.exposure_at is None or reading.began_at > state.exposure_at:
                 state = apply(state, reading)  # ours has not come through the pipeline yet
         positions = [position for position in state.positions.values() if not self._seen_closed(position.contract_id)]
-        return Held.of(positions, state.orders.values())
+        return Held.of(positions, [order for order in state.orders.values() if not self._seen_cancelled(order.id)])
 
     def _seen_closed(self, contract_id: ContractId) -> bool:
         """Whether the newest reading shows what a close of ours has explained, and nothing has been told since."""
-        closed_at = self.closed_at.get(contract_id)
+        told_at = self.board.states[self.account_id].seen.get(contract_id)
+        return self._explained(contract_id, told_at) and _size_in(self.readings[-1], contract_id) == 0
+
+    def _seen_cancelled(self, order_id: OrderId) -> bool:
+        """The same of an order and our cancel: the hub's word of it may be lost."""
+        told_at = self.board.states[self.account_id].order_seen.get(order_id)
+        return self._explained(order_id, told_at) and all(order.id != order_id for order in self.readings[-1].orders)
+
+    def _explained(self, key: object, told_at: datetime | None) -> bool:
+        closed_at = self.closed_at.get(key)
         if closed_at is None or not self.readings or self.readings[-1].began_at <= closed_at:
             return False
-        told_at = self.board.states[self.account_id].seen.get(contract_id)
-        return (told_at is None or told_at < closed_at) and _size_in(self.readings[-1], contract_id) == 0
+        return told_at is None or told_at < closed_at
 
     def _steps(self) -> tuple[Step, ...]:
         return tuple(
@@ -266,8 +274,8 @@ class _Desk:
             case Cancel(_, order_id):
                 outcome = await self.broker.cancel(self.account_id, order_id)
         self.recorder.note(_entry(self.account_id, breaches, step, sent_at, self.clock.now(), outcome))
-        if not isinstance(step, Cancel) and (isinstance(outcome, Done) or _gone(outcome)):
-            self.closed_at[step.contract_id] = self.clock.now()
+        if isinstance(outcome, Done) or _gone(outcome):
+            self.closed_at[_key(step)] = self.clock.now()
         self._learn(step, outcome)
         rest.until = trio.current_time() + self._rest_after(step, outcome)
         self.bell.set()

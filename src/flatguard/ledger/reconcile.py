@@ -14,23 +14,27 @@ from attrs import evolve, frozen
 from flatguard.model.account import AccountState
 from flatguard.model.events import ExposureRead, Hub, RecordRead
 from flatguard.model.ids import ContractId, OrderId
-from flatguard.model.trading import Order, Position, Side
+from flatguard.model.trading import Order, OrderType, Position, Side
 
 REST_LAG = timedelta(seconds=1.5)
-OLD_LISTS = timedelta(seconds=10)  # what the hub told so lately, no list alone takes back
+OLD_LIST = timedelta(seconds=6)  # some have been seen five seconds old, and one that is old once is so again at once
 CLOCK_SET_BACK = timedelta(minutes=1)  # a stamp this far in the future was made before the machine's clock was set back
 
 
 def knows_better(
-    heard_at: datetime | None, reading: ExposureRead | RecordRead, *, began: datetime | None = None
+    heard_at: datetime | None,
+    reading: ExposureRead | RecordRead,
+    *,
+    began: datetime | None = None,
+    lag: timedelta = REST_LAG,
 ) -> bool:
-    """Whether what the hub said at ``heard_at`` is newer than ``reading``.
+    """Whether what the hub said at ``heard_at`` is newer than ``reading``, which shows what was ``lag`` before it.
 
     ``began``, where given, stands for the beginning of an earlier reading.
     """
     if heard_at is None or heard_at >= reading.at + CLOCK_SET_BACK:
         return False
-    return heard_at > (began or reading.began_at) - REST_LAG
+    return heard_at > (began or reading.began_at) - lag
 
 
 def overtaken(newest: datetime | None, reading: ExposureRead | RecordRead) -> bool:
@@ -42,7 +46,8 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     """Return the state with the positions of ``reading``, but for contracts of which the hub knows better.
 
     Lists have been seen old, and short. So a position that became smaller is taken for that only where the fills say so
-    too, or a second reading in a row; and one of which the hub spoke a moment ago only where the fills do.
+    too, or a second reading in a row. Until OLD_LIST after the last word on a contract only fills can overrule that
+    word, larger or smaller: two lists in a row can both be old.
     """
     read = {row.contract_id: row for row in reading.positions if row.size}
     positions: dict[ContractId, Position] = {}
@@ -51,7 +56,7 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     for contract_id in state.positions.keys() | read.keys() | by_fills.keys():
         known, row = state.positions.get(contract_id), read.get(contract_id)
         before, size = state.size_of(contract_id), 0 if row is None else row.size
-        if knows_better(state.seen.get(contract_id), reading) or not _credible(state, contract_id, size, reading):
+        if knows_better(state.seen.get(contract_id), reading) or not _credible(state, reading, contract_id, size):
             if known is not None:
                 positions[contract_id] = known
             if size != before:
@@ -69,38 +74,43 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
     return evolve(state, positions=positions, increased_at=increased, by_fills=by_fills, contradicted=contradicted)
 
 
-def _credible(state: AccountState, contract_id: ContractId, size: int, reading: ExposureRead) -> bool:
-    """Whether a reading is to be believed that shows ``size`` where we know of a position."""
-    before = state.size_of(contract_id)
-    if state.exposure_at is None or size in (before, state.by_fills.get(contract_id, 0)):
+def _credible(state: AccountState, reading: ExposureRead, contract_id: ContractId, size: int) -> bool:
+    """Whether a reading is to be believed that shows ``size`` of a contract."""
+    before, by_fills = state.size_of(contract_id), state.by_fills.get(contract_id, 0)
+    if state.exposure_at is None or size in (before, by_fills):
         return True
-    if _told_lately(state.seen.get(contract_id), reading):
-        return False
-    return abs(size) >= abs(before) or size * before < 0 or size == state.contradicted.get(contract_id)
+    told = (state.seen.get(contract_id), state.filled_at.get(contract_id))
+    just_told = any(knows_better(moment, reading, lag=OLD_LIST) for moment in told)
+    if abs(size) > abs(before) or size * before < 0:
+        return not just_told or before != by_fills
+    return not just_told and size == state.contradicted.get(contract_id)
 
 
-def _told_lately(heard_at: datetime | None, reading: ExposureRead) -> bool:
-    """Whether a list that is a little old would not know of what the hub said at ``heard_at``."""
-    return knows_better(heard_at, reading, began=reading.began_at - OLD_LISTS + REST_LAG)
+def _ended(state: AccountState, reading: ExposureRead, order_id: OrderId) -> bool:
+    """Whether an order that a reading lacks is to be taken for ended.
+
+    No fill tells of its end. So the hub's word stands for longer only where the hub was up ever since.
+    """
+    told, hub = state.order_seen.get(order_id), state.links[Hub.USER]
+    if state.exposure_at is None:
+        return not knows_better(told, reading)
+    heard_since = told is not None and hub.up and (hub.since is None or told >= hub.since)
+    return order_id in state.missing and not knows_better(told, reading, lag=OLD_LIST if heard_since else REST_LAG)
 
 
 def merge_orders(state: AccountState, reading: ExposureRead) -> AccountState:
     """Return the state with the working orders of ``reading``, but for those of which the hub knows better.
 
     An order that ended stays ended: an older list cannot revive it. One that a list lacks is gone where a second one in
-    a row lacks it, and the hub, which would have told of its end, has not just told of it.
+    a row lacks it, and the hub, where it was up ever since, has not spoken of it within OLD_LIST.
     """
     listed = {row.id for row in reading.orders}
     missing = {i for i, o in state.orders.items() if o.working and i not in listed}
-    hub, seen = state.links[Hub.USER], state.order_seen
-    told = {i for i in missing if hub.up and i in seen and (hub.since or seen[i]) <= seen[i]}
-    doubtful = {i for i in missing if i not in state.missing or (i in told and _told_lately(seen[i], reading))}
     orders = {
         i: o
         for i, o in state.orders.items()
         if not o.working
-        or (i in doubtful and state.exposure_at is not None)
-        or knows_better(state.order_seen.get(i), reading)
+        or (not _ended(state, reading, i) if i in missing else knows_better(state.order_seen.get(i), reading))
     }
     for row in reading.orders:
         orders.setdefault(row.id, row)
@@ -132,6 +142,15 @@ class Difference:
     about: ContractId | OrderId | None
     what: str
     since: datetime
+
+
+def with_fills(state: AccountState, reading: RecordRead) -> AccountState:
+    """Return the state with what the fills of ``reading`` that are not known yet make of the positions."""
+    by_fills = dict(state.by_fills)
+    for trade in reading.trades:
+        if state.exposure_at is not None and trade.id not in state.trades and not trade.voided:
+            by_fills[trade.contract_id] = by_fills.get(trade.contract_id, 0) + trade.side.sign * trade.size
+    return evolve(state, by_fills=by_fills)
 
 
 def differences(state: AccountState, reading: ExposureRead | RecordRead, hub_lag: timedelta) -> tuple[Difference, ...]:
@@ -170,7 +189,9 @@ def _position_differences(state: AccountState, reading: ExposureRead) -> Found:
     sizes = {row.contract_id: row.size for row in reading.positions}
     for contract_id in sorted(state.positions.keys() | sizes.keys()):
         before, size = state.size_of(contract_id), sizes.get(contract_id, 0)
-        if size != before and not knows_better(state.seen.get(contract_id), reading):
+        if size == before or knows_better(state.seen.get(contract_id), reading):
+            continue
+        if _credible(state, reading, contract_id, size):
             yield contract_id, f"position {state.label(contract_id)}: {before:+d} is {size:+d}"
 
 
@@ -184,6 +205,8 @@ def _order_differences(state: AccountState, reading: ExposureRead) -> Found:
             continue
         if told is not None and not told.working:
             continue  # it has ended; an older list cannot revive it
+        if row is None and not _ended(state, reading, order_id):
+            continue
         order = row or before
         assert order is not None
         what = f"order {order_id} ({order.side.name.lower()} {order.remaining} {state.label(order.contract_id)})"
@@ -196,5 +219,6 @@ def _order_differences(state: AccountState, reading: ExposureRead) -> Found:
 
 
 def _alike(order: Order) -> tuple[object, ...]:
-    """What a change of an order shows in; hub and lists differ in the rest."""
-    return order.size, order.fill_volume, order.limit_price, order.stop_price
+    """What a change of an order shows in; hub and lists differ in the rest. A trailing stop moves without a word."""
+    stop_price = None if order.type is OrderType.TRAILING_STOP else order.stop_price
+    return order.size, order.fill_volume, order.limit_price, stop_price

@@ -458,6 +458,15 @@ async def test_an_order_that_the_hub_does_not_tell_shows_that_it_is_frozen(autoj
         assert corrected.what == ("order 7 (buy 2 MNQZ6) is working",)
 
 
+async def test_after_our_clock_was_set_back_the_account_is_read_as_before(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await trio.sleep(12)
+        room.clock.ahead = -timedelta(hours=1)
+        room.broker.began.clear()
+        await trio.sleep(60)
+        assert len(room.broker.began) >= 11
+
+
 async def test_a_list_that_stays_old_does_not_cut_the_hub_again_and_again(autojump_clock: object) -> None:
     async with open_room() as room:
         await up_with_three(room)

@@ -46,6 +46,9 @@ class History:
     price: Decimal = Decimal(25_000)
     asked: list[float] = field(factory=list)
     failing: bool = False
+    clock: TrioClock | None = None  # where the answers bear the time
+    behind: timedelta = timedelta(0)  # the gateway's clock, compared with ours
+    broker_at: datetime | None = None
 
     async def bars(
         self, contract_id: ContractId, since: datetime, until: datetime, unit: BarUnit, *, limit: int, partial: bool
@@ -55,7 +58,10 @@ class History:
         self.asked.append(trio.current_time())
         if self.failing:
             raise GatewayUnreachable("no answer")
-        seconds = sorted({at.replace(microsecond=0) for at in self.traded_at if since <= at <= until}, reverse=True)
+        if self.clock is not None:
+            self.broker_at = (self.clock.now() - self.behind).replace(microsecond=0)
+        told = (at - self.behind for at in self.traded_at)
+        seconds = sorted({at.replace(microsecond=0) for at in told if since <= at <= until}, reverse=True)
         return tuple(Bar(at, self.price, self.price, self.price, self.price, 1) for at in seconds[:limit])
 
 
@@ -181,3 +187,57 @@ async def test_bars_that_cannot_be_had_change_nothing(autojump_clock: object, an
         await trio.sleep(60)
         assert len(room.history.asked) >= 20
         assert MNQ not in room.state.quotes
+
+
+# clocks that are some seconds apart, as they often are
+
+
+CLOCKS = pytest.mark.parametrize("behind", [-40, -10, -3, 0, 3, 10, 40])
+
+
+@CLOCKS
+async def test_a_quiet_market_accuses_nobody_whatever_our_clock_shows(autojump_clock: object, behind: int) -> None:
+    async with open_room() as room:
+        room.history.clock, room.history.behind = room.clock, behind * SECOND
+        for _ in range(20):
+            room.history.traded_at.append(room.clock.now())
+            await room.quote()
+            await trio.sleep(7.3)
+        assert room.frozen == []
+
+
+@CLOCKS
+async def test_a_frozen_hub_is_found_within_ten_seconds_whatever_our_clock_shows(
+    autojump_clock: object, behind: int
+) -> None:
+    async with open_room() as room:
+        room.history.clock, room.history.behind = room.clock, behind * SECOND
+        await room.quote()
+        with trio.fail_after(10):
+            while not room.frozen:
+                room.history.traded_at.append(room.clock.now())
+                await trio.sleep(0.5)
+
+
+@CLOCKS
+async def test_a_bars_price_is_as_old_as_it_is_whatever_our_clock_shows(autojump_clock: object, behind: int) -> None:
+    async with open_room() as room:
+        room.history.clock, room.history.behind = room.clock, behind * SECOND
+        await room.quote()
+        await trio.sleep(8)
+        room.history.price = Decimal(25_010)
+        traded_at = room.clock.now()
+        room.history.traded_at.append(traded_at)
+        await trio.sleep(8)
+        quote = room.state.quotes[MNQ]
+        assert quote.last == 25_010
+        assert quote.last_at is not None
+        assert abs(quote.last_at - traded_at) <= SECOND
+
+
+async def test_after_our_clock_was_set_back_silence_is_still_noticed(autojump_clock: object) -> None:
+    async with open_room() as room:
+        await room.quote()
+        room.clock.ahead = -timedelta(hours=1)
+        await trio.sleep(10)
+        assert len(room.history.asked) >= 3

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from flatguard.daemon.contracts import LEARN_S
+from flatguard.daemon.picture import BLIND_EVERY_S
 from flatguard.gateway.allowance import ASSUMED_SENT_AT_START, GENERAL_LIMIT, LEFT_BY_ENFORCEMENT, Allowance, Lane
 from flatguard.gateway.breaker import FAILURES
 from flatguard.journal.reading import read_facts
@@ -92,6 +94,20 @@ async def test_a_contract_that_cannot_be_looked_up_delays_no_picture_and_is_left
         await system.heal()
         await system.until(lambda: system.state.contracts, 60)
         assert breaker.state(trio.current_time()) == "half-open"
+
+
+async def test_a_contract_whose_description_does_not_come_keeps_what_was_read_back_no_longer_than_it_may(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """What has left is not cut short by a cancel, only by the connection's own limit."""
+    async with open_system(tmp_path, CLOSE_ALL) as system:
+        await system.until_protected()
+        await system.fault("timeout_before", target=CONTRACT)
+        await system.fault("refuse_hub", target="user")
+        await system.fault("cut_hub", target="user")
+        await trio.sleep(3)
+        await system.order("MNQ", 5)
+        assert await system.until(lambda: system.held("MNQ") == 0) < BLIND_EVERY_S + LEARN_S + 0.5
 
 
 async def test_how_rest_is_used_is_written_down_for_status(tmp_path: Path, autojump_clock: object) -> None:

@@ -156,7 +156,7 @@ class Pictures:
         state = self.board.states[account_id]
         if state.exposure_at is None or not state.links[Hub.USER].up or self._unclear(state, self.clock.now()):
             return False
-        return self.clock.now() - state.exposure_at < JUST_READ
+        return abs(self.clock.now() - state.exposure_at) < JUST_READ  # from the future: our clock was set back
 
     # --- What the hub did not tell ---
 

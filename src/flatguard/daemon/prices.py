@@ -2,7 +2,8 @@
 
 A quiet market sends no quotes, and so does a hub that is connected and dead. The gateway's bars tell the two apart: one
 that began well after the last quote shows a trade that no quote told. They are also all the price there is while the
-market hub is down. Bars have an allowance of their own.
+market hub is down. Bars have an allowance of their own. They are dated by the gateway's clock, and ours is often some
+seconds off; so each answer's own time tells how far.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from flatguard.daemon.picture import ACCUSE_AGAIN_S, Send
 from flatguard.enforcement.board import Board
 from flatguard.errors import FlatguardError
 from flatguard.gateway.rest import Gateway
+from flatguard.ledger.apply import CLOCKS_AGREE
 from flatguard.model.events import BarRead, Hub
 from flatguard.model.ids import ContractId
-from flatguard.model.trading import BarUnit
+from flatguard.model.trading import Bar, BarUnit
 
 LOOK_EVERY_S = 3.0
 QUIET = timedelta(seconds=5)  # no quote for so long: perhaps nobody trades
 QUOTE_LAG = timedelta(seconds=2)  # a trade is told by then
-LOOK_BACK = timedelta(minutes=2)
+LOOK_BACK = timedelta(minutes=3)
+WHOLE_SECONDS = timedelta(seconds=1)  # what the broker's answers tell the time in
 BARS = 3
 
 
@@ -56,26 +59,33 @@ class Prices:
             for contract_id in state.positions:
                 quote = state.quotes.get(contract_id)
                 quoted_at = None if quote is None else quote.at
-                if quoted_at is None or now - quoted_at >= QUIET:
+                if quoted_at is None or abs(now - quoted_at) >= QUIET:  # from the future: our clock was set back
                     found[contract_id] = quoted_at
         return dict(sorted(found.items()))
 
     async def _look(self, contract_id: ContractId, quoted_at: datetime | None, send: Send) -> None:
-        now = self.clock.now()
+        asked_at = self.clock.now()
         ahead = max(state.clock_ahead for state in self.board.states.values())
+        until = asked_at - ahead + CLOCKS_AGREE
         try:
-            bars = await self.gateway.bars(
-                contract_id, now - ahead - LOOK_BACK, now - ahead, BarUnit.SECOND, limit=BARS, partial=True
-            )
+            bars, broker_at = await self._bars(contract_id, until)
         except FlatguardError:
             return  # the picture's own readings tell that the gateway does not answer
         if not bars:
             return
         began_at = max(bar.at for bar in bars)
         close = next(bar.close for bar in bars if bar.at == began_at)
-        await send((BarRead(self.clock.now(), contract_id, began_at, close),))
+        told_ahead = None if broker_at is None else asked_at - broker_at  # too much by what it lacks of a second
+        await send((BarRead(self.clock.now(), contract_id, began_at, close, told_ahead),))
         up = any(state.links[Hub.MARKET].up for state in self.board.states.values())
-        untold = quoted_at is not None and began_at + ahead > quoted_at + QUOTE_LAG
+        least_ahead = ahead if told_ahead is None else told_ahead - WHOLE_SECONDS
+        untold = quoted_at is not None and began_at > quoted_at - least_ahead + QUOTE_LAG
         if up and untold and trio.current_time() >= self._accused_at + ACCUSE_AGAIN_S:
             self._accused_at = trio.current_time()
             self.on_frozen(f"a bar shows trades in {contract_id} that no quote told")
+
+    async def _bars(self, contract_id: ContractId, until: datetime) -> tuple[tuple[Bar, ...], datetime | None]:
+        """Return the newest bars, and the time that the answer bore, if it bore one."""
+        self.gateway.broker_at = None
+        bars = await self.gateway.bars(contract_id, until - LOOK_BACK, until, BarUnit.SECOND, limit=BARS, partial=True)
+        return bars, self.gateway.broker_at

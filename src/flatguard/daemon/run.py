@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from flatguard import __version__, redaction
 from flatguard.clock import SystemClock, WallClock
-from flatguard.daemon.contracts import Contracts
+from flatguard.daemon.contracts import LEARN_S, Contracts
 from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.prices import Prices
@@ -181,6 +181,7 @@ async def _guard(
     enforcement_http = HttpClient(settings.gateway.rest_url, world.transport)
     closing_http = HttpClient(settings.gateway.rest_url, world.transport)
     token_http = HttpClient(settings.gateway.rest_url, world.transport, hard_cap_s=WAIT_S)
+    contracts_http = HttpClient(settings.gateway.rest_url, world.transport, hard_cap_s=LEARN_S)
     token = Token(
         log_in=allowance.counting(lambda: log_in(token_http, settings.gateway.user_name, api_key)),
         validate=allowance.counting(lambda secret: validate(token_http, secret)),
@@ -192,7 +193,7 @@ async def _guard(
         return Gateway(http, token, clock, allowance, lane, repeated)
 
     routine = gateway(routine_http, Lane.ROUTINE, patience)
-    records = gateway(routine_http, Lane.RECONCILIATION, patience)
+    records = gateway(routine_http, Lane.RECONCILIATION)
     exposures = gateway(closing_http, Lane.RECONCILIATION)  # keeps it warm
     enforcing = Enforcer(
         closes=gateway(closing_http, Lane.CLOSE),
@@ -213,7 +214,7 @@ async def _guard(
         user_listener.link.hurry()
         market_listener.link.hurry()
 
-    contracts = Contracts(records, clock)
+    contracts = Contracts(gateway(contracts_http, Lane.RECONCILIATION, patience), clock)
     pictures = Pictures(records, exposures, contracts, board, clock, user_listener.link.reconnect, answered)
     prices = Prices(gateway(routine_http, Lane.ROUTINE), board, clock, market_listener.link.reconnect)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
@@ -284,6 +285,7 @@ async def _guard(
                 sources.start_soon(pictures.keep, account_id, feed_in.send)
             await stopping.wait()
             routine_http.end_within(0)
+            contracts_http.end_within(0)
             token_http.end_within(LAST_REQUEST_S)
             enforcement_http.end_within(LAST_REQUEST_S)
             closing_http.end_within(LAST_REQUEST_S)
@@ -314,6 +316,7 @@ async def _guard(
             record.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
     finally:
         await routine_http.aclose()
+        await contracts_http.aclose()
         await token_http.aclose()
         await enforcement_http.aclose()
         await closing_http.aclose()

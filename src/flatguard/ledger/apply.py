@@ -198,7 +198,8 @@ def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
 
 def _with_bar(state: AccountState, event: BarRead) -> AccountState:
     """Take a bar's price for the last one, as old as the bar says: bars have been seen to come late."""
-    traded_at = min(event.at, event.began_at + BAR + state.clock_ahead)
+    ahead = state.clock_ahead + BAR if event.ahead is None else event.ahead
+    traded_at = min(event.at, event.began_at + ahead)
     known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
     if known.last_at is not None and known.last_at >= traded_at:
         return state

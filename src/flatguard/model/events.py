@@ -5,7 +5,7 @@ The broker's own times are separate fields of what the event holds. Events never
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -68,12 +68,16 @@ class QuoteMoved:
 
 @frozen
 class BarRead:
-    """What a contract last traded at by the gateway's newest bar, which began at ``began_at`` and is a second long."""
+    """What a contract last traded at by the gateway's newest bar, which began at ``began_at`` and is a second long.
+
+    ``ahead`` is how far our clock is ahead of the one that ``began_at`` is by, None where the answer bore no time.
+    """
 
     at: datetime
     contract_id: ContractId
     began_at: datetime
     close: Decimal
+    ahead: timedelta | None = None
 
 
 @frozen

@@ -1,0 +1,27 @@
+"""Why open P&L cannot be told. Shared by the rules that judge it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from flatguard.ledger.pnl import QUOTE_FRESH, unrealized
+from flatguard.model.account import AccountState
+
+WITHOUT_FOR = timedelta(seconds=30)  # a price or a tick size that is not there yet is on its way for so long
+
+
+def without_price(state: AccountState, at: datetime) -> str | None:
+    """Return what is missing to value all that is held: prices contradict each other, or none has come for 30 s."""
+    for contract_id in unrealized(state, at).unpriced:
+        opened_at = state.positions[contract_id].opened_at
+        quote = state.quotes.get(contract_id)
+        quoted_at = quote.at if quote is not None else None
+        if contract_id not in state.contracts:
+            if at - opened_at > WITHOUT_FOR:
+                return f"the tick size of {contract_id} is not known"
+            continue
+        contradictory = quoted_at is not None and at - quoted_at <= QUOTE_FRESH
+        if contradictory or at - max(opened_at, quoted_at or opened_at) > WITHOUT_FOR:
+            age = "none has come" if quoted_at is None else f"{(at - quoted_at).total_seconds():.0f} s old"
+            return f"no price to believe for {state.label(contract_id)} ({age})"
+    return None

@@ -21,6 +21,7 @@ from flatguard.errors import InvalidSettings
 from flatguard.model.account import Terms
 from flatguard.model.ids import AccountId
 from flatguard.rules._rule import Rule
+from flatguard.rules.auth_loss_guard import AuthLossGuard
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 from flatguard.rules.max_contracts import MaxContracts
@@ -679,6 +680,7 @@ def complete() -> dict[str, Any]:
         | {"enabled": True},
         "daily_realized_loss": as_written(DailyRealizedLoss(Decimal(1))) | {"enabled": True},
         "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
+        "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
     }
     return {
         "gateway": as_written(GatewaySettings("trader1")),

@@ -24,6 +24,7 @@ from flatguard.rules._rule import Rule
 from flatguard.rules.auth_loss_guard import AuthLossGuard
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
+from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from flatguard.settings import paths
@@ -680,6 +681,7 @@ def complete() -> dict[str, Any]:
         | {"enabled": True},
         "daily_realized_loss": as_written(DailyRealizedLoss(Decimal(1))) | {"enabled": True},
         "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
+        "daily_unrealized_loss": as_written(DailyUnrealizedLoss()) | {"enabled": True},
         "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
     }
     return {

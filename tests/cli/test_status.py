@@ -389,7 +389,11 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
                 {**order, "id": 8, "type": "market", "limit_price": None, "stop_price": None},
             ],
             limits=[{"rule": "max_contracts", "value": "3", "limit": "2", "distance": "-1"}],
-            lockouts=[LOCK, {**LOCK, "rule": "max_contracts", "until": None}],
+            lockouts=[
+                LOCK,
+                {**LOCK, "rule": "max_contracts", "until": None, "condition": ""},
+                {**LOCK, "rule": "auth_loss_guard", "until": None, "condition": "it may trade"},
+            ],
             reason="by polling; the user hub is down: cut",
         ),
     )
@@ -405,6 +409,7 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
         "  balance 49500.00 USD, realised today -500.00, open unknown",
         "  LOCKED by daily_realized_loss until Wed 17:00:00 CDT (5:00:00 left): Realised loss: -$500.00",
         "  LOCKED by max_contracts until an administrator unlocks it: Realised loss: -$500.00",
+        "  LOCKED by auth_loss_guard until it may trade: Realised loss: -$500.00",
         "  max_contracts: 3 of 2, -1 left",
         "  position +2 MNQZ6 at 25000.25, mark 25001.00, open 3.00",
         "  position -1 ESZ6 at 6800, mark no price, open unknown",

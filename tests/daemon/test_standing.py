@@ -304,6 +304,7 @@ def test_the_facts_hold_all_that_scripts_rely_on() -> None:
                 "scope": "account",
                 "since": "2026-03-18T17:00:00Z",
                 "until": "2026-03-18T22:00:00Z",
+                "condition": "",
                 "reason": "lost",
             }
         ],
@@ -334,9 +335,13 @@ def test_a_lock_without_end_has_none_and_one_that_is_over_is_not_shown() -> None
     locks = (
         Lockout(ACCOUNT, "daily_realized_loss", "account", NOON, None, "lost", "a1"),
         Lockout(ACCOUNT, "max_contracts", "account", NOON - timedelta(days=1), NOON, "over", "a0"),
+        Lockout(ACCOUNT, "auth_loss_guard", "account", NOON, None, "no", "a2", "the broker lets it trade"),
     )
     facts = standing(evolve(after(), lockouts=locks))
-    assert [(lock["rule"], lock["until"]) for lock in facts["lockouts"]] == [("daily_realized_loss", None)]
+    assert [(lock["rule"], lock["until"], lock["condition"]) for lock in facts["lockouts"]] == [
+        ("daily_realized_loss", None, ""),
+        ("auth_loss_guard", None, "the broker lets it trade"),
+    ]
 
 
 def test_an_amount_with_more_than_cents_keeps_its_digits() -> None:

@@ -65,7 +65,7 @@ def type_words(kind: object) -> list[str]:
         return [f'`"{choice}"`' for choice in typing.get_args(kind)]
     if typing.get_origin(kind) is Mapping:
         return ["table of ticker or root to"]
-    known = {bool: ["true or false"], Decimal: ["US dollars"], str: ['`"block"`'], int: ["whole number, "]}
+    known = {bool: ["true or false"], Decimal: ["US dollars"], str: ['`"'], int: ["whole number, "]}
     plain = next(each for each in (*typing.get_args(kind), kind) if each is not NoneType and each in known)
     return known[plain]  # type: ignore[index]
 

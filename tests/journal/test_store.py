@@ -23,6 +23,7 @@ from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract
 from flatguard.model.entries import Checkpoint, Entry, Forgotten, Judged, RunStopped
 from flatguard.model.events import EventSetAside, Hub, QuoteMoved, ReadingFailed
+from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
 from tests.fakes.entries import (
     ACCOUNT,
@@ -133,6 +134,21 @@ def test_a_checkpoint_writes_down_the_lockouts_that_it_holds(path: Path) -> None
     with closing(Store.open(path)) as store:
         store.write([Checkpoint(AccountState(ACCOUNT, lockouts=(lock,)))])
     assert rows(path, "SELECT rule, until FROM lockout") == [("journal_damaged", FIVE_PM.isoformat())]
+
+
+def test_a_lockout_that_is_gone_is_not_written_down_any_more_and_others_stay(path: Path) -> None:
+    lock = Lockout(ACCOUNT, "auth_loss_guard", "account", NOON, None, "it may not trade", "a1", "it may trade")
+    other = AccountId(ACCOUNT + 1)
+    quiet = QuoteMoved(NOON, MNQ)
+    with closing(Store.open(path)) as store:
+        store.write([Checkpoint(AccountState(other, lockouts=(evolve(lock, account_id=other),)))])
+        store.write([Judged(ACCOUNT, quiet, locks=(lock,))])
+        assert rows(path, "SELECT account FROM lockout") == [(ACCOUNT,), (other,)]
+        store.write([Judged(ACCOUNT, quiet)])
+        assert rows(path, "SELECT account FROM lockout") == [(ACCOUNT,), (other,)]
+        store.write([Judged(ACCOUNT, quiet, locks=())])
+        assert rows(path, "SELECT account FROM lockout") == [(other,)]
+        assert [row.locks for row in store.recover(ACCOUNT).tape] == [(lock,), None, ()]
 
 
 def day(number: int, rows_a_day: int) -> list[Entry]:

@@ -47,8 +47,16 @@ def test_a_lock_set_after_the_one_before_was_over_is_in_force_since_then() -> No
     assert combine([lock()], tomorrow) == (tomorrow,)
 
 
-@pytest.mark.parametrize("other", [lock(rule="max_contracts"), lock(scope="MNQ"), evolve(lock(), account_id=25700002)])
-def test_a_lock_of_another_rule_scope_or_account_stands_beside(other: Lockout) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        lock(rule="max_contracts"),
+        lock(scope="MNQ"),
+        evolve(lock(), account_id=25700002),
+        evolve(lock(None), condition="it rains"),
+    ],
+)
+def test_a_lock_of_another_rule_scope_account_or_condition_stands_beside(other: Lockout) -> None:
     assert combine([lock()], other) == (lock(), other)
 
 

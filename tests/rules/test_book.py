@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
 from flatguard.model.events import ClockReached, Event
+from flatguard.model.lockouts import Lockout
 from flatguard.rules._book import Judgement, RuleBook, RuleFailed
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
@@ -381,3 +382,72 @@ def test_a_rule_that_raises_when_asked_is_named_and_hides_no_other_rules_figures
         RuleFailed("mute", "LookupError: no ruler"),
     )
     assert list(answers.measures) == ["max_contracts"]
+
+
+@frozen
+class Waits(Rule):
+    """Locks while anything is held, until ``keeps`` is no longer so."""
+
+    answer: Any = True
+
+    def judge(self, state: AccountState, event: Event) -> Finding | None:
+        waiting = any(lock.condition for lock in state.lockouts)
+        lock = LockOut(None, condition="it rains")
+        return Finding("something is held", (lock,), ()) if state.positions and not waiting else None
+
+    def keeps(self, lock: Lockout, state: AccountState) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer  # type: ignore[no-any-return]
+
+    def blind(self, state: AccountState, at: datetime) -> str | None:
+        return "it cannot see"
+
+
+def waiting() -> Desk:
+    account = Desk({"waits": Waits(), "locks": Locks(OPENING)})
+    account.hold(MNQ, 1)
+    account.hold(MNQ, 0)
+    assert [lock.until for lock in account.state.lockouts] == [OPENING, None]
+    return account
+
+
+def test_a_lock_that_waits_ends_when_its_rule_says_so_and_no_other_does() -> None:
+    account = waiting()
+    account.book = RuleBook({"waits": Waits(answer=False), "locks": Locks(OPENING)})
+    account.look()
+    assert account.locked_until() == [OPENING]
+
+
+def test_a_lock_that_waits_ends_when_its_rule_is_not_set_any_more() -> None:
+    account = waiting()
+    account.book = RuleBook({})
+    account.look()
+    assert account.locked_until() == [OPENING]
+
+
+def test_before_both_readings_no_rule_is_asked_whether_its_lock_goes_on() -> None:
+    account = waiting()
+    account.book = RuleBook({"waits": Waits(answer=False)})
+    account.state = evolve(account.state, record_at=None)
+    account.look()
+    assert account.locked_until() == [OPENING, None]
+
+
+@pytest.mark.parametrize("answer", [True, None, ZeroDivisionError("a defect")])
+def test_a_rule_that_cannot_say_does_not_unlock(answer: Any) -> None:
+    account = waiting()
+    account.book = RuleBook({"waits": Waits(answer=answer), "locks": Locks(OPENING)})
+    account.look()
+    assert account.locked_until() == [OPENING, None]
+    assert bool(account.last.failed) == isinstance(answer, Exception)
+
+
+def test_by_itself_a_rule_keeps_its_locks() -> None:
+    account = waiting()
+    assert MaxContracts().keeps(account.state.lockouts[0], account.state)
+
+
+def test_the_first_blind_rule_says_why() -> None:
+    book = RuleBook({"b": Waits(), "a": Waits()})
+    assert book.answers(Desk({}).state, Desk({}).now).blind == "a: it cannot see"

@@ -21,7 +21,10 @@ from flatguard.errors import InvalidSettings
 from flatguard.model.account import Terms
 from flatguard.model.ids import AccountId
 from flatguard.rules._rule import Rule
+from flatguard.rules.auth_loss_guard import AuthLossGuard
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
+from flatguard.rules.daily_realized_profit import DailyRealizedProfit
+from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from flatguard.settings import paths
@@ -585,6 +588,12 @@ RULES: st.SearchStrategy[Mapping[str, Rule]] = st.fixed_dictionaries(
             enforcement=st.sampled_from(["close_all_and_lockout", "close_all_positions", "alert_only"]),
             lockout_until=st.sampled_from(["daily_reset", "permanent"]),
         ),
+        "daily_realized_profit": st.builds(
+            DailyRealizedProfit,
+            target=LOSSES,
+            combined=st.booleans(),
+            message=NAMES.filter(str.isprintable),
+        ),
     },
 )
 ACCOUNTS = st.builds(
@@ -671,6 +680,9 @@ def complete() -> dict[str, Any]:
         "max_contracts_per_instrument": as_written(MaxContractsPerInstrument(ONE_ES, default_limit=1))
         | {"enabled": True},
         "daily_realized_loss": as_written(DailyRealizedLoss(Decimal(1))) | {"enabled": True},
+        "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
+        "daily_unrealized_loss": as_written(DailyUnrealizedLoss()) | {"enabled": True},
+        "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
     }
     return {
         "gateway": as_written(GatewaySettings("trader1")),

@@ -196,7 +196,9 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
         open_pnl = account["unrealized_pnl"] if account["unrealized_pnl"] is not None else "unknown"
         out.append(f"  balance {account['balance']} USD, realised today {day}, open {open_pnl}")
     for lock in account["lockouts"]:
-        until = "an administrator unlocks it" if lock["until"] is None else f"{_when(lock['until'], zone)}"
+        until = lock.get("condition", "further notice") or "an administrator unlocks it"
+        if lock["until"] is not None:
+            until = f"{_when(lock['until'], zone)}"
         left = "" if lock["until"] is None else f" ({_left(datetime.fromisoformat(lock['until']) - now)} left)"
         out.append(f"  LOCKED by {lock['rule']} until {until}{left}: {lock['reason']}")
     out += [

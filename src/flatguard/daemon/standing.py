@@ -120,6 +120,7 @@ def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, obje
                 "scope": lock.scope,
                 "since": _time(lock.since),
                 "until": None if lock.until is None else _time(lock.until),
+                "condition": lock.condition,
                 "reason": lock.reason,
             }
             for lock in state.locked(at)

@@ -174,7 +174,7 @@ class Store:
                 )
             case Checkpoint(state):
                 self._replace("checkpoint", account=state.id, seq=self._last_seq(), state=encode(state))
-                self._write_lockouts(state.lockouts)
+                self._write_lockouts(state.id, state.lockouts)
             case Standing(account_id, at, body):
                 self._replace("standing", account=account_id, at=at.isoformat(), body=body)
             case RunStarted():
@@ -231,9 +231,12 @@ class Store:
                 decisions=encode(breach.decisions, tuple[Decision, ...]),
                 run=self._run,
             )
-        self._write_lockouts(entry.locks or ())
+        if entry.locks is not None:
+            self._write_lockouts(entry.account_id, entry.locks)
 
-    def _write_lockouts(self, lockouts: Iterable[Lockout]) -> None:
+    def _write_lockouts(self, account_id: AccountId, lockouts: Iterable[Lockout]) -> None:
+        """Write down all that an account has: one whose condition has come true is not among them any more."""
+        self._db.execute("DELETE FROM lockout WHERE account = ?", (account_id,))
         for lock in lockouts:
             self._replace(
                 "lockout",

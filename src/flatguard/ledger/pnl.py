@@ -53,6 +53,8 @@ def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
         fills=realized.fills + 1,
         low_gross=min(gross, realized.low_gross),
         low_net=min(net, realized.low_net),
+        high_gross=max(gross, realized.high_gross),
+        high_net=max(net, realized.high_net),
         last_made_at=trade.made_at,
     )
 
@@ -65,6 +67,11 @@ def realize(state: AccountState) -> Realized:
 def first_fill_at_or_below(state: AccountState, floor: Decimal, *, net: bool) -> Trade | None:
     """Return the fill that first brought today's realised P&L to ``floor`` or below it."""
     return next((trade for trade, day in _day_so_far(state) if (day.net if net else day.gross) <= floor), None)
+
+
+def first_fill_at_or_above(state: AccountState, target: Decimal, *, net: bool) -> Trade | None:
+    """Return the fill that first brought today's realised P&L to ``target`` or above it."""
+    return next((trade for trade, day in _day_so_far(state) if (day.net if net else day.gross) >= target), None)
 
 
 def _day_so_far(state: AccountState) -> Iterator[tuple[Trade, Realized]]:

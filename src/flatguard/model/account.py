@@ -50,8 +50,9 @@ class TradingDay:
 class Realized:
     """Realised P&L of the trading day, from the broker's trades.
 
-    ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows are the lowest that
-    each stood at when the fills are taken in the order in which they were made, never above zero.
+    ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows and highs are the
+    lowest and highest that each stood at when the fills are taken in the order in which they were made; the lows are
+    never above zero, the highs never below.
     """
 
     gross: Decimal = ZERO
@@ -60,6 +61,8 @@ class Realized:
     fills: int = 0
     low_gross: Decimal = ZERO
     low_net: Decimal = ZERO
+    high_gross: Decimal = ZERO
+    high_net: Decimal = ZERO
     last_made_at: datetime | None = None
 
     @property

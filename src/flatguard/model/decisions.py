@@ -31,10 +31,14 @@ class ReduceTo:
 
 @frozen
 class LockOut:
-    """New exposure is not allowed until ``until``; None means until a condition clears."""
+    """New exposure is not allowed until ``until``.
+
+    None means until ``condition`` has come true, or where there is none, until an administrator acts.
+    """
 
     until: datetime | None
     scope: str = "account"
+    condition: str = ""
 
 
 Decision = Flatten | CloseContract | ReduceTo | LockOut

@@ -1,7 +1,8 @@
 """Lockouts and how they combine: they add up, they never replace one another.
 
-There is one lockout per (account, rule, scope). The same rule locking again keeps the later end. What holds for the
-account is the union of all; the end shown is the latest.
+There is one lockout per (account, rule, scope, condition). The same rule locking again keeps the later end. What holds
+for the account is the union of all; the end shown is the latest. One that waits for a condition stands beside those
+that end by time, and goes when the rule that set it says that the condition has come true.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ ACCOUNT_SCOPE = "account"
 
 @frozen
 class Lockout:
-    """New exposure is not allowed. ``until`` None means until a condition clears or an administrator acts.
+    """New exposure is not allowed.
 
+    ``until`` None means until ``condition`` (words for a person) has come true, or where there is none, until an
+    administrator acts.
     ``breach`` is the id of the breach that caused it, for ``flatguard why``.
     """
 
@@ -30,6 +33,12 @@ class Lockout:
     until: datetime | None
     reason: str
     breach: str
+    condition: str = ""
+
+    @property
+    def key(self) -> tuple[AccountId, str, str, str]:
+        """What there is one lockout for."""
+        return self.account_id, self.rule, self.scope, self.condition
 
     def holds(self, at: datetime, broker_seen: datetime | None) -> bool:
         """Whether it is in force at ``at``.
@@ -43,10 +52,10 @@ class Lockout:
 
 
 def combine(lockouts: Iterable[Lockout], new: Lockout) -> tuple[Lockout, ...]:
-    """Return ``lockouts`` with ``new`` added; for the same account, rule and scope the later end wins."""
+    """Return ``lockouts`` with ``new`` added; for the same key the later end wins."""
     kept: list[Lockout] = []
     for old in lockouts:
-        if (old.account_id, old.rule, old.scope) != (new.account_id, new.rule, new.scope):
+        if old.key != new.key:
             kept.append(old)
         elif old.until is None or (new.until is not None and new.until <= old.until):
             new = old

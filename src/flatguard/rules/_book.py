@@ -67,6 +67,7 @@ class RuleBook:
         """Judge the lockouts once the exposure has been read, and every rule once the record has been read too."""
         if state.exposure_at is None:
             return Judgement(state)
+        state, unsure = self._lifted(state)
         breaches, failed = self._breaches(state, event)
         found: list[Breach] = []
         standing: list[Breach] = []
@@ -83,7 +84,21 @@ class RuleBook:
             state = forget(state, name)
         for breach in (*found, *standing):
             state = remember(state, breach)
-        return Judgement(state, tuple(found), tuple(standing), cleared, tuple(failed))
+        return Judgement(state, tuple(found), tuple(standing), cleared, (*unsure, *failed))
+
+    def _lifted(self, state: AccountState) -> tuple[AccountState, list[RuleFailed]]:
+        """Return the state without the locks whose condition has come true, or whose rule is not set any more."""
+        kept: list[Lockout] = []
+        failed: list[RuleFailed] = []
+        for lock in state.lockouts:
+            keeps: bool | None = True
+            if lock.condition and state.pictured:
+                rule = self.rules.get(lock.rule)
+                keeps, error = (False, None) if rule is None else _asked(rule.keeps, lock, state)
+                failed += [RuleFailed(lock.rule, error)] if error is not None else []
+            if keeps is not False:  # who cannot say does not unlock
+                kept.append(lock)
+        return (state if len(kept) == len(state.lockouts) else evolve(state, lockouts=tuple(kept))), failed
 
     def _breaches(self, state: AccountState, event: Event) -> tuple[dict[str, Breach], list[RuleFailed]]:
         """Return what the rules find, by name and in the order of names."""
@@ -150,7 +165,16 @@ def remember(state: AccountState, breach: Breach) -> AccountState:
     lock = breach.lockout
     if lock is None:
         return evolve(state, breached=marks)
-    new = Lockout(breach.account_id, breach.rule, lock.scope, breach.at, lock.until, breach.reason, breach.id)
+    new = Lockout(
+        account_id=breach.account_id,
+        rule=breach.rule,
+        scope=lock.scope,
+        since=breach.at,
+        until=lock.until,
+        reason=breach.reason,
+        breach=breach.id,
+        condition=lock.condition,
+    )
     if Flatten() in breach.decisions and (state.positions or state.working_orders):
         # what is open now is this breach's own to close; only what appears after it is the lockout's
         marks.setdefault(_lockout.NAME, BreachMark(breach.id, breach.cause, since, breach.at, (Flatten(),)))

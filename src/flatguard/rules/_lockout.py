@@ -26,12 +26,16 @@ def judge_lockouts(state: AccountState, event: Event) -> Finding | None:
     if not positions and not orders:
         return None
     until = latest_end(locks)
+    endless = {lock.condition for lock in locks if lock.until is None}
     return Finding(
         reason=f"locked out by {', '.join(lock.rule for lock in locks)}; appeared: {', '.join(positions + orders)}",
         decisions=(Flatten(),),
         figures=(
             ("locked by", ", ".join(lock.rule for lock in locks)),
-            ("locked until", until.isoformat() if until is not None else "no end set"),
+            (
+                "locked until",
+                until.isoformat() if until is not None else " and ".join(sorted(endless - {""})) or "no end set",
+            ),
             ("positions", ", ".join(positions) or "none"),
             ("working orders", ", ".join(orders) or "none"),
         ),

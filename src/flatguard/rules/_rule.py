@@ -12,6 +12,7 @@ from attrs import frozen
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach, Decision, LockOut
 from flatguard.model.events import Event
+from flatguard.model.lockouts import Lockout
 
 
 @frozen
@@ -52,6 +53,13 @@ class Rule(ABC):
         """Return the moment at which the rule must be judged though nothing happens; None when there is none."""
         return None
 
+    def keeps(self, lock: Lockout, state: AccountState) -> bool:
+        """Return whether a lock that this rule set goes on waiting for its condition; False ends it.
+
+        Asked about the rule's locks that have a condition, before every judgement. No other lock can be ended so.
+        """
+        return True
+
     def blind(self, state: AccountState, at: datetime) -> str | None:
         """Return why the rule cannot judge at ``at``; None while it can."""
         return None
@@ -84,6 +92,8 @@ def moment_of(event: Event) -> str:
 
 
 def _locked_until(lock: LockOut, state: AccountState) -> str:
+    if lock.condition:
+        return f"locked until {lock.condition}"
     if lock.until is None:
         return "locked until an administrator lifts it"
     return f"locked until {lock.until.astimezone(state.terms.zone):%Y-%m-%d %H:%M %Z}"

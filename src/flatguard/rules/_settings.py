@@ -29,6 +29,18 @@ def loss_amount(_rule: object, _field: object, amount: Decimal) -> None:
         raise ValueError(f'a loss is written as a positive amount, such as "500", not {amount}')
 
 
+def profit_amount(_rule: object, _field: object, amount: Decimal) -> None:
+    """Refuse profits that are no positive amounts; one that is infinite would never be reached."""
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError(f'must be an amount above zero, such as "1000", not {amount}')
+
+
+def one_line(_rule: object, _field: object, text: str) -> None:
+    """Refuse text that a line of a log could not show."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"must be words on one line, not {text!r}")
+
+
 def by_product(table: Mapping[str, V]) -> Mapping[str, V]:
     """Key ``table`` by ticker, whichever way its keys name the product; refuse a product named twice."""
     keyed: dict[str, V] = {}

@@ -1,0 +1,40 @@
+"""Open P&L by contract, and why it cannot be told. Shared by the rules that judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from flatguard.ledger.pnl import QUOTE_FRESH, mark_price, profit_at, unrealized
+from flatguard.model.account import AccountState
+from flatguard.model.ids import ContractId
+
+WITHOUT_FOR = timedelta(seconds=30)  # a price or a tick size that is not there yet is on its way for so long
+
+
+def open_by_contract(state: AccountState, at: datetime) -> Mapping[ContractId, Decimal]:
+    """Return the open P&L of every position that has a price to believe, in the order of contract ids."""
+    return {
+        contract_id: profit_at(position, mark, state.contracts[contract_id])
+        for contract_id, position in sorted(state.positions.items())
+        if contract_id in state.contracts
+        and (mark := mark_price(state.quotes.get(contract_id), position, at)) is not None
+    }
+
+
+def without_price(state: AccountState, at: datetime) -> str | None:
+    """Return what is missing to value all that is held: prices contradict each other, or none has come for 30 s."""
+    for contract_id in unrealized(state, at).unpriced:
+        opened_at = state.positions[contract_id].opened_at
+        quote = state.quotes.get(contract_id)
+        quoted_at = quote.at if quote is not None else None
+        if contract_id not in state.contracts:
+            if at - opened_at > WITHOUT_FOR:
+                return f"the tick size of {contract_id} is not known"
+            continue
+        contradictory = quoted_at is not None and at - quoted_at <= QUOTE_FRESH
+        if contradictory or at - max(opened_at, quoted_at or opened_at) > WITHOUT_FOR:
+            age = "none has come" if quoted_at is None else f"{(at - quoted_at).total_seconds():.0f} s old"
+            return f"no price to believe for {state.label(contract_id)} ({age})"
+    return None

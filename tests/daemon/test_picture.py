@@ -29,6 +29,7 @@ from flatguard.ledger.reconcile import unsettled_since
 from flatguard.model.account import AccountState, Link
 from flatguard.model.events import (
     ContractLearned,
+    ContractRefuted,
     Event,
     EventSetAside,
     ExposureRead,
@@ -505,6 +506,21 @@ async def test_a_fill_that_the_hub_does_not_tell_shows_within_ten_seconds(
         [frozen_at] = room.frozen_at
         assert frozen_at - changed_at < 10
         assert room.state.positions == {}
+
+
+async def test_a_position_kept_overnight_refutes_no_contract(autojump_clock: object) -> None:
+    """What is closed today was opened at the price of a day before, of which the day's fills tell nothing."""
+    async with open_room() as room:
+        room.broker.positions = (held(2),)
+        await trio.sleep(1)
+        now = room.clock.now()
+        bought = filled(1, Side.BUY, 2, now - timedelta(minutes=2)).trade
+        sold = evolve(filled(2, Side.SELL, 2, now - timedelta(minutes=1)).trade, profit_and_loss=Decimal(240))
+        room.broker.trades = (bought, sold)
+        await trio.sleep(60)
+        assert room.state.size_of(MNQ) == 2
+        assert room.state.contracts
+        assert not [event for event in room.sent if isinstance(event, ContractRefuted)]
 
 
 async def test_a_trailing_stop_that_moves_without_a_word_accuses_nobody(autojump_clock: object) -> None:

@@ -18,9 +18,11 @@ from flatguard.daemon.picture import Pictures
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.run import guard
 from flatguard.errors import AccountUnknown, AlreadyGuarded, FlatguardError, LoginRefused
+from flatguard.gateway.rest import Gateway
 from flatguard.journal.reading import read_facts
 from flatguard.model.entries import Alive, Entry, Standing
 from flatguard.model.ids import AccountId
+from flatguard.model.trading import Account
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.secret import Secret
 from flatguard.settings.load import Settings
@@ -72,6 +74,24 @@ async def test_an_account_of_another_login_ends_it_and_the_accounts_of_this_one_
         for account in next(iter(system.double.users.values())).accounts:
             assert f"{account.id} ({account.name})" in unknown.value.hint
         assert unknown.value.exit_status == 2
+
+
+async def test_one_short_list_of_accounts_sends_nobody_away(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, asked = Gateway.accounts, 0
+
+    async def short_at_first(gateway: Gateway) -> tuple[Account, ...]:
+        nonlocal asked
+        asked += 1
+        return () if asked == 1 else await whole(gateway)
+
+    monkeypatch.setattr(Gateway, "accounts", short_at_first)
+    async with open_system(tmp_path, REDUCE_TO_2) as system:
+        await system.until_protected()
+        await trio.sleep(10)
+        assert asked == 2
+        assert system.protection == "PROTECTED"
 
 
 async def test_a_second_guard_is_refused_whatever_its_journal_and_touches_nothing(

@@ -70,3 +70,11 @@ def test_fills_that_say_nothing_of_it_contradict_nothing(fills: list[Trade]) -> 
 def test_a_part_that_is_closed_counts_as_the_whole_does() -> None:
     fills = [fill(1, -3, "21000"), fill(2, -1, "21000"), fill(3, 1, "20990", "20"), fill(4, 3, "20980", "121")]
     assert contradiction(DESCRIBED, fills) == "fill 4 made 121, but 240 ticks of 0.50 are 120.00"
+
+
+def test_what_was_opened_the_day_before_is_no_evidence_of_a_tick_value() -> None:
+    """Two were held at 20900; two more were bought, and the broker tells the profit of two of the four."""
+    fills = [fill(1, 2, "21000"), fill(2, -2, "21010", "240")]
+    assert contradiction(DESCRIBED, fills, from_flat=False) is None
+    assert contradiction(DESCRIBED, fills) is not None
+    assert contradiction(evolve(DESCRIBED, tick_size=Decimal(3)), fills, from_flat=False) is not None

@@ -59,19 +59,21 @@ class Contracts:
         Without one, the rules that need it say so.
         """
         told = {fill.id: fill for fill in fills}
-        trades = (told | dict(state.trades)).values()
+        trades = tuple((told | dict(state.trades)).values())
         found: list[Event] = []
         for contract_id in sorted({fill.contract_id for fill in told.values() if fill.profit_and_loss is not None}):
             contract = state.contracts.get(contract_id)
             if contract is None or self._verified.get(contract_id) == contract:
                 continue
-            if contradiction(contract, trades) is None:
-                self._verified[contract_id] = contract
+            from_flat = state.size_of(contract_id) == _net(contract_id, trades)
+            if contradiction(contract, trades, from_flat=from_flat) is None:
+                if from_flat:
+                    self._verified[contract_id] = contract
                 continue
             again = contract
             with trio.move_on_after(LEARN_S):
                 again = await self._ask(contract_id) or contract
-            reason = contradiction(again, trades)
+            reason = contradiction(again, trades, from_flat=from_flat)
             if reason is None:
                 found.append(ContractLearned(self.clock.now(), again))
             else:
@@ -87,3 +89,8 @@ class Contracts:
             return None  # counted by its root meanwhile
         self._refuted.discard(contract_id)
         return contract
+
+
+def _net(contract_id: ContractId, trades: Iterable[Trade]) -> int:
+    counted = (trade for trade in trades if trade.contract_id == contract_id and not trade.voided)
+    return sum(trade.side.sign * trade.size for trade in counted)

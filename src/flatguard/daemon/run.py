@@ -63,6 +63,7 @@ FORGET_EVERY_S = 3_600.0
 PULSE_S = 3.0  # a third of what status takes for late
 LOOK_AROUND_S = 3_600.0  # how often the login's accounts are looked at
 KEYRING_S = 10.0  # it may ask a person who is not there
+LOOK_TWICE_S = 2.0  # lists have been seen short, and who is sent away guards nothing
 ASK_AGAIN_S = 5.0  # an unreachable gateway is tried this often, for ever
 
 RunSync = Callable[..., Awaitable[Any]]
@@ -248,6 +249,9 @@ async def _guard(
         said: set[AccountId] = set()
         while True:
             known = await _accounts_of(routine)
+            if not said and not books.keys() <= known.keys():
+                await trio.sleep(LOOK_TWICE_S)
+                known |= await _accounts_of(routine)
             unknown = [account_id for account_id in books if account_id not in known]
             if unknown and not said:
                 refusal = _stranger(unknown[0], known)

@@ -15,10 +15,11 @@ FIRST_FILLS = 1_000  # of the day; a description that fits those fits
 CENT = Decimal("0.01")
 
 
-def contradiction(contract: Contract, trades: Iterable[Trade]) -> str | None:
+def contradiction(contract: Contract, trades: Iterable[Trade], *, from_flat: bool = True) -> str | None:
     """Return in what ``trades`` of a day contradict ``contract``, None where they do not, or say nothing of it.
 
     A fill says something of the tick value where it closes what was opened at one price. Prices lie on the tick grid.
+    Without ``from_flat`` they began with a position of the day before, and close what was opened at its price.
     """
     held, entry = 0, Decimal(0)
     one_price = False
@@ -31,7 +32,7 @@ def contradiction(contract: Contract, trades: Iterable[Trade]) -> str | None:
             one_price = fill.price == entry and one_price if held else True
             held, entry = held + signed, fill.price
             continue
-        if one_price and held * signed < 0 and abs(signed) <= abs(held):
+        if from_flat and one_price and held * signed < 0 and abs(signed) <= abs(held):
             ticks = (fill.price - entry) / contract.tick_size * -signed
             earned = ticks * contract.tick_value
             if abs(earned - fill.profit_and_loss) > CENT:

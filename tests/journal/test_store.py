@@ -183,6 +183,14 @@ def test_only_what_a_checkpoint_stands_for_is_let_go(path: Path) -> None:
     assert (count(path, "tape"), count(path, "breach"), count(path, "step")) == (1, 1, 1)
 
 
+def test_what_comes_after_everything_was_let_go_is_found_again(path: Path) -> None:
+    """As after a month without a run: the next row must not come before the checkpoint."""
+    with closing(Store.open(path)) as store:
+        store.write([quoted(1), quoted(2), quoted(3), Checkpoint(AccountState(ACCOUNT))])
+        store.write([Forgotten(NOON + timedelta(days=400)), broken("a1")])
+        assert [row.event for row in store.recover(ACCOUNT).tape] == [broken("a1").event]
+
+
 def test_letting_go_takes_no_more_than_its_share_at_once(path: Path) -> None:
     with closing(Store.open(path)) as store:
         store.write([*(quoted(0) for _ in range(FORGET_AT_ONCE + 5)), Checkpoint(AccountState(ACCOUNT))])

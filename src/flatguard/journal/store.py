@@ -63,12 +63,14 @@ class Recovered:
 
 FORGET_AT_ONCE = 20_000  # rows: more than an hour brings, and a fraction of a second
 FORGET = """
-    DELETE FROM tape WHERE at < :before AND seq IN (
+    DELETE FROM tape WHERE at < :before AND seq < (SELECT max(seq) FROM tape) AND seq IN (
         SELECT tape.seq FROM tape JOIN checkpoint USING (account) WHERE tape.seq <= checkpoint.seq
         ORDER BY tape.seq LIMIT :most
     )
 """
-"""Only what a checkpoint stands for. The room is used again, so the file stays as large as so many days need."""
+"""Only what a checkpoint stands for. The newest row stays: without it numbers would begin anew, before the checkpoint,
+and a restart would not find what came since. The room is used again, so the file stays as large as so many days need.
+"""
 
 
 @define

@@ -594,3 +594,10 @@ def test_who_neither_hears_nor_reads_is_blind_since_the_later_of_the_two_ended()
         seeing = after(sight, state=blind)
         assert seeing.blind_since is None
         assert seeing.was_blind == BlindSpell(NOON + 3 * SECOND, NOON + 20 * SECOND)
+
+
+def test_a_position_of_which_no_fill_was_told_is_not_given_up_for_one_list() -> None:
+    opened = held(PositionChanged(NOON, position(RTY, 1)))
+    once = after(exposure(NOON + 20 * SECOND, [position(MNQ, 3)], [order(7, MNQ)]), state=opened)
+    assert once.size_of(RTY) == 1
+    assert after(exposure(NOON + 21 * SECOND, [position(MNQ, 3)], [order(7, MNQ)]), state=once).size_of(RTY) == 0

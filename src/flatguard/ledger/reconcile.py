@@ -76,7 +76,7 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
 
 def _credible(state: AccountState, reading: ExposureRead, contract_id: ContractId, size: int) -> bool:
     """Whether a reading is to be believed that shows ``size`` of a contract."""
-    before, by_fills = state.size_of(contract_id), state.by_fills.get(contract_id, 0)
+    before, by_fills = state.size_of(contract_id), state.by_fills.get(contract_id)  # None: no fill tells anything
     if state.exposure_at is None or size in (before, by_fills):
         return True
     told = (state.seen.get(contract_id), state.filled_at.get(contract_id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import keyring
 from attrs import frozen
 from keyring.backend import KeyringBackend
-from keyring.errors import KeyringError, NoKeyringError, PasswordDeleteError
+from keyring.errors import NoKeyringError, PasswordDeleteError
 
 from flatguard.secret import Secret
 
@@ -50,8 +50,7 @@ def read(service: str, name: str) -> Found:
                 return Found(Secret(text))
     except NoKeyringError:
         return Found(None, NONE)
-    except (KeyringError, OSError, RuntimeError) as error:
-        # a backend's text may quote what it stores; its kind says enough
+    except Exception as error:  # noqa: BLE001  a backend may raise anything; its text may quote what it stores
         return Found(None, f"the keyring of this system cannot be read ({type(error).__name__})")
     return Found(None, PLAIN if plain else "the keyring of this system holds none")
 
@@ -66,7 +65,7 @@ def keep(service: str, name: str, secret: Secret) -> str:
             continue
         try:
             backend.set_password(service, name, secret.reveal())
-        except (KeyringError, OSError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # noqa: BLE001  as above
             failed = f"the keyring of this system takes nothing ({type(error).__name__})"
             continue
         if read(service, name).secret == secret:
@@ -85,7 +84,7 @@ def forget(service: str, name: str) -> bool:
                 forgotten = True
         except PasswordDeleteError:
             pass
-        except (KeyringError, OSError, RuntimeError, NotImplementedError):
+        except Exception:  # noqa: BLE001  as above
             continue  # the caller looks again, and says what is still there
     return forgotten
 
@@ -98,6 +97,6 @@ def _backends() -> tuple[KeyringBackend, ...]:
     """Return the keyrings in the order in which they are asked: several where they are chained."""
     try:
         chosen = keyring.get_keyring()
-    except (KeyringError, OSError, RuntimeError):
+    except Exception:  # noqa: BLE001  as above
         return ()
     return tuple(getattr(chosen, "backends", None) or (chosen,))

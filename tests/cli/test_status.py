@@ -108,6 +108,7 @@ LOCK = {
     "scope": "account",
     "since": "2026-03-18T16:59:00Z",
     "until": "2026-03-18T22:00:00Z",
+    "condition": "",
     "reason": "Realised loss: -$500.00",
 }
 

@@ -19,6 +19,7 @@ from attrs import define, field
 from tests.e2e.test_processes import REDUCE_TO_2, SOON_S, Daemon, Desk, Simulator, flatguard, until
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.e2e,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]

@@ -26,6 +26,8 @@ from flatguard.simulator.options import Options
 from tests.fakes.system import System, open_system
 from tests.fakes.truth import disagreements, turned_away
 
+pytestmark = pytest.mark.slow
+
 PLENTY = {"max_contracts": MaxContracts(limit=50)}
 REDUCE_TO_2 = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 CLOSE_ALL = {"max_contracts": MaxContracts(limit=2, enforcement="close_all")}

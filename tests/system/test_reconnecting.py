@@ -28,6 +28,8 @@ from flatguard.simulator.options import Options
 from tests.fakes.system import System, open_system
 from tests.fakes.truth import disagreements, named, tape_of
 
+pytestmark = pytest.mark.slow
+
 PLENTY = {"max_contracts": MaxContracts(limit=50)}
 REDUCE_TO_2 = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 
@@ -185,7 +187,7 @@ async def test_with_60_events_a_second_and_cuts_at_random_every_fill_counts_once
                 up_s += all(link.up for link in system.state.links.values())
                 await trio.sleep(1)
             nursery.cancel_scope.cancel()
-        assert 0.3 * STORM_S < up_s < STORM_S - 10
+        assert 0.1 * STORM_S < up_s < STORM_S - 10
         assert counted / up_s > EVENTS_A_SECOND
         await system.until(lambda: up(system), 60)
         await until_it_agrees(system, 5)

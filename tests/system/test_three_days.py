@@ -24,6 +24,8 @@ from flatguard.simulator.options import Options
 from tests.fakes.system import System, open_system
 from tests.fakes.truth import disagreements, turned_away
 
+pytestmark = pytest.mark.slow
+
 RULES = {
     "max_contracts": MaxContracts(limit=4, enforcement="reduce_to_limit"),
     "daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(400), combined=False),

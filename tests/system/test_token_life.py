@@ -20,6 +20,8 @@ from flatguard.simulator.options import Options
 from tests.fakes.keyring import Keyring
 from tests.fakes.system import System, open_system
 
+pytestmark = pytest.mark.slow
+
 PLENTY = {"max_contracts": MaxContracts(limit=50)}
 LIFE_S = 700.0  # short: a second of it costs twenty milliseconds
 LIVELY = Options().but(token_life_s=LIFE_S)

@@ -133,6 +133,7 @@ def _lockout(row: LockoutRow) -> dict[str, Any]:
         "scope": row.scope,
         "since": _text(row.since),
         "until": None if row.until is None else _text(row.until),
+        "condition": "",  # the record does not keep it; a lock without an end shows as one until further notice
         "reason": row.reason,
     }
 

@@ -15,6 +15,18 @@ from cryptography.x509.oid import NameOID
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_AWAY = datetime(2100, 1, 1, tzinfo=UTC)
 
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -32,6 +44,7 @@ class Authority:
         """Write the authority's own certificate and return where."""
         path = self.folder / "authority.pem"
         builder = self._builder("authority", self.key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        builder = builder.add_extension(SIGNS_CERTIFICATES, critical=True)  # Python 3.13 insists
         path.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return path
 

@@ -106,6 +106,7 @@ def lock(until: datetime | None = FIVE_PM, account: AccountId = ONE) -> Judged:
 LOCK = {
     "rule": "daily_realized_loss",
     "scope": "account",
+    "kind": "hard",
     "since": "2026-03-18T16:59:00Z",
     "until": "2026-03-18T22:00:00Z",
     "condition": "",
@@ -350,6 +351,12 @@ def test_the_exit_status_says_how_it_stands(
         assert status("--json", "--check").exit_code == checked
 
 
+def test_a_lock_of_one_product_does_not_lock_the_account(status: Status, journal: Journal) -> None:
+    journal(started(), Alive(NOW, UP), standing(lockouts=[{**LOCK, "scope": "RTY"}]))
+    with guarding(ONE):
+        assert status("--check").exit_code == 0
+
+
 def test_that_the_daemon_is_not_running_wins_over_a_lock(status: Status, journal: Journal) -> None:
     journal(started(), standing(lockouts=[LOCK]), lock())
     assert status("--check").exit_code == 3
@@ -394,6 +401,8 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
                 LOCK,
                 {**LOCK, "rule": "max_contracts", "until": None, "condition": ""},
                 {**LOCK, "rule": "auth_loss_guard", "until": None, "condition": "it may trade"},
+                {**LOCK, "rule": "symbol_blocks", "scope": "RTY", "until": None},
+                {**LOCK, "rule": "cooldown_after_loss", "kind": "cooldown"},
             ],
             reason="by polling; the user hub is down: cut",
         ),
@@ -411,6 +420,8 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
         "  LOCKED by daily_realized_loss until Wed 17:00:00 CDT (5:00:00 left): Realised loss: -$500.00",
         "  LOCKED by max_contracts until an administrator unlocks it: Realised loss: -$500.00",
         "  LOCKED by auth_loss_guard until it may trade: Realised loss: -$500.00",
+        "  RTY LOCKED by symbol_blocks until an administrator unlocks it: Realised loss: -$500.00",
+        "  COOLING DOWN by cooldown_after_loss until Wed 17:00:00 CDT (5:00:00 left): Realised loss: -$500.00",
         "  max_contracts: 3 of 2, -1 left",
         "  position +2 MNQZ6 at 25000.25, mark 25001.00, open 3.00",
         "  position -1 ESZ6 at 6800, mark no price, open unknown",

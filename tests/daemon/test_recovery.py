@@ -25,6 +25,7 @@ from flatguard.model.events import EventSetAside, Hub, LinkUp
 from flatguard.rules._book import RuleBook
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
+from flatguard.settings.load import AccountSettings
 from flatguard.simulator.options import Options
 from tests.fakes.clock import TrioClock
 from tests.fakes.entries import ACCOUNT, FIVE_PM, NOON, at, held, quoted
@@ -34,6 +35,9 @@ RULES = {
     "max_contracts": MaxContracts(limit=4, enforcement="reduce_to_limit"),
     "daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(500)),
 }
+
+
+ACCOUNT_SETTINGS = AccountSettings(ACCOUNT)
 
 
 def bytes_of(state: AccountState) -> str:
@@ -83,7 +87,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 
 def row_of(entry: Judged) -> TapeRow:
-    return TapeRow(entry.event, entry.found, entry.cleared, entry.locks)
+    return TapeRow(entry.event, entry.found, entry.cleared, entry.locks, entry.warned)
 
 
 @pytest.mark.parametrize("checkpoint_every", [0, 1, 7], ids=["no checkpoint", "every entry", "every seventh"])
@@ -101,10 +105,10 @@ def test_cut_after_any_entry_the_recovered_account_and_its_end_are_those_of_the_
             if checkpoint_every and cut % checkpoint_every == 0:
                 group.append(Checkpoint(live))
             store.write(group)
-            recovered = replayed(ACCOUNT, store.recover(ACCOUNT), terms)
+            recovered = replayed(ACCOUNT_SETTINGS, store.recover(ACCOUNT), terms)
             assert bytes_of(recovered) == bytes_of(live), (cut, entry)
             if cut % 10 == 0:
-                assert bytes_of(folded(recovered, [row_of(rest) for rest, _ in tape[cut:]])) == end, cut
+                assert bytes_of(folded(recovered, [row_of(rest) for rest, _ in tape[cut:]], RuleBook())) == end, cut
 
 
 def test_judging_the_tape_again_finds_the_same_breaches_with_the_same_ids(
@@ -126,7 +130,7 @@ def test_a_lock_that_a_standing_breach_moved_to_a_later_end_is_kept() -> None:
     assert [len(entry.found) for entry in entries].count(1) == 1
     ends = {lock.until for entry in entries for lock in entry.locks or ()}
     assert len(ends) == 2
-    recovered = replayed(ACCOUNT, Recovered(None, tuple(row_of(entry) for entry in entries)), Terms())
+    recovered = replayed(ACCOUNT_SETTINGS, Recovered(None, tuple(row_of(entry) for entry in entries)), Terms())
     assert recovered.lockouts == live.lockouts
 
 
@@ -159,7 +163,7 @@ def test_what_does_not_outlive_a_process_is_not_believed_after_a_start() -> None
 def test_a_tape_that_cannot_be_folded_is_damage() -> None:
     broken = evolve(held(1), event=evolve(held(1).event, at=datetime.max.replace(tzinfo=UTC)))
     with pytest.raises(JournalDamaged, match="25700001"):
-        replayed(ACCOUNT, Recovered(None, (row_of(broken),)), Terms())
+        replayed(ACCOUNT_SETTINGS, Recovered(None, (row_of(broken),)), Terms())
 
 
 # the whole daemon
@@ -242,4 +246,4 @@ def test_an_account_that_the_journal_has_never_seen_starts_empty(tmp_path: Path)
     with closing(Store.open(tmp_path / "journal.db")) as store:
         store.write([quoted(1)])
         new = store.recover(evolve(AccountState(ACCOUNT), id=1).id)
-    assert replayed(AccountState(ACCOUNT).id, new, Terms()) == AccountState(ACCOUNT)
+    assert replayed(ACCOUNT_SETTINGS, new, Terms()) == AccountState(ACCOUNT)

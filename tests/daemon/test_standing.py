@@ -297,11 +297,12 @@ def test_the_facts_hold_all_that_scripts_rely_on() -> None:
                 "stop_price": "25100",
             }
         ],
-        "limits": [{"rule": "max_contracts", "value": "2", "limit": "2", "distance": "0"}],
+        "limits": [{"rule": "max_contracts", "value": "2", "limit": "2", "distance": "0", "percent": 100}],
         "lockouts": [
             {
                 "rule": "daily_realized_loss",
                 "scope": "account",
+                "kind": "hard",
                 "since": "2026-03-18T17:00:00Z",
                 "until": "2026-03-18T22:00:00Z",
                 "condition": "",

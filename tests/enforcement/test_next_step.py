@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
 from flatguard.enforcement.plan import Wanted
-from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo
+from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo, WithoutOrder
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Side
 from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago, order, position
@@ -43,7 +43,10 @@ ACCOUNTS = st.builds(
     st.lists(ORDERS, max_size=6),
 )
 PLANS = st.lists(
-    st.just(Flatten()) | st.builds(CloseContract, CONTRACTS) | st.builds(ReduceTo, CONTRACTS, st.integers(0, 4)),
+    st.just(Flatten())
+    | st.builds(CloseContract, CONTRACTS)
+    | st.builds(ReduceTo, CONTRACTS, st.integers(0, 4))
+    | st.builds(WithoutOrder, CONTRACTS, st.integers(1, 6).map(OrderId)),
     min_size=1,
     max_size=4,
 ).map(lambda decisions: want(*decisions))
@@ -107,7 +110,7 @@ def test_while_the_end_is_not_reached_there_is_something_to_ask_or_to_wait_for(p
 @given(PLANS, ACCOUNTS)
 def test_protective_stops_go_last(plan: Wanted, account: Held) -> None:
     cancelled = {step.order_id for step in next_steps(plan, account) if isinstance(step, Cancel)}
-    assert not any(protects(o, account) for o in account.orders if o.id in cancelled)
+    assert not any(protects(o, account) for o in account.orders if o.id in cancelled - plan.without)
 
 
 @given(PLANS, ACCOUNTS)
@@ -128,7 +131,16 @@ def test_asking_again_and_again_reaches_the_end_and_stays_there(plan: Wanted, ac
 @given(PLANS, ACCOUNTS)
 def test_what_nobody_spoke_of_is_left_alone(plan: Wanted, account: Held) -> None:
     for step in next_steps(plan, account):
-        assert plan.flat or step.contract_id in plan.caps
+        named = isinstance(step, Cancel) and step.order_id in plan.without
+        assert plan.flat or named or step.contract_id in plan.caps
+
+
+def test_an_order_named_is_cancelled_although_it_protects_and_its_position_is_left_alone() -> None:
+    account = held({MNQ: 2}, order(1, MNQ, Side.SELL, 2, OrderType.STOP), order(2, MNQ, Side.SELL, 2, OrderType.STOP))
+    plan = want(WithoutOrder(MNQ, OrderId(1)))
+    assert next_steps(plan, account) == (Cancel(MNQ, OrderId(1)),)
+    assert not reached(plan, account)
+    assert reached(plan, carried_out(account, Cancel(MNQ, OrderId(1))))
 
 
 def test_closes_come_before_cancels() -> None:

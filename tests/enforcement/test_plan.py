@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.enforcement.plan import Wanted
-from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo
+from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo, WithoutOrder
+from flatguard.model.ids import OrderId
 from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago
 
 NOON = chicago("2025-01-15 12:00")
@@ -24,6 +25,13 @@ def wanted(*breaches: Breach) -> Wanted:
     for each in breaches:
         plan = plan.including(each)
     return plan
+
+
+def test_an_order_once_to_go_stays_to_go_wherever_it_is() -> None:
+    plan = wanted(breach(WithoutOrder(MNQ, OrderId(1))), breach(WithoutOrder(EP, OrderId(2))))
+    assert plan.without == {1, 2}
+    assert (plan.flat, plan.caps) == (False, {})
+    assert plan.without_reductions_of("a") == plan
 
 
 def test_at_first_nothing_is_wanted() -> None:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from attrs import evolve
+
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import Breach
@@ -188,7 +190,9 @@ class Desk:
         return self
 
     def tell(self, event: Event) -> Judgement:
-        self.last = self.book.judge(apply(self.state, event), event)
+        folded, failed = self.book.fold(apply(self.state, event), event)
+        judgement = self.book.judge(folded, event)
+        self.last = evolve(judgement, failed=(*failed, *judgement.failed))
         self.state = self.last.state
         self.told += self.last.found
         return self.last

@@ -32,6 +32,7 @@ PLAIN: Mapping[Any, st.SearchStrategy[Any]] = {
     timedelta: st.timedeltas(),
     ZoneInfo: st.just(ZoneInfo("America/Chicago")),
     type(None): st.none(),
+    Any: st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3),
 }
 
 

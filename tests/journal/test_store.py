@@ -317,20 +317,22 @@ def test_migrations_run_once_in_order_and_a_failing_one_leaves_the_version_befor
     first = Store.open(path)
     first.write([quoted(1)])
     first.close()
+    ((done,),) = rows(path, "PRAGMA user_version")
     steps = tmp_path / "schema"
     steps.mkdir()
-    (steps / "0001_the_record.sql").write_text("CREATE TABLE never (x);")
-    (steps / "0002_more.sql").write_text("CREATE TABLE more (x); INSERT INTO more VALUES (1);")
+    for number in range(1, done + 1):
+        (steps / f"{number:04}_done.sql").write_text("CREATE TABLE never (x);")
+    (steps / f"{done + 1:04}_more.sql").write_text("CREATE TABLE more (x); INSERT INTO more VALUES (1);")
     (steps / "notes.txt").write_text("not a step")
     monkeypatch.setattr(store_module, "files", lambda _package: tmp_path)
     Store.open(path).close()
     Store.open(path).close()
-    assert rows(path, "PRAGMA user_version") == [(2,)]
+    assert rows(path, "PRAGMA user_version") == [(done + 1,)]
     assert count(path, "more") == 1
-    (steps / "0003_broken.sql").write_text("CREATE TABLE half (x); nonsense;")
+    (steps / f"{done + 2:04}_broken.sql").write_text("CREATE TABLE half (x); nonsense;")
     with pytest.raises(FlatguardError, match="cannot be used"):
         Store.open(path)
-    assert rows(path, "PRAGMA user_version") == [(2,)]
+    assert rows(path, "PRAGMA user_version") == [(done + 1,)]
     assert rows(path, "SELECT name FROM sqlite_master WHERE name IN ('half', 'never')") == []
     assert count(path, "tape") == 1
 

@@ -151,5 +151,5 @@ def test_a_breach_shows_the_lock_that_it_calls_for() -> None:
     def breach(*decisions: object) -> Breach:
         return Breach("1", "r", ACCOUNT, NOON, "", "", (), decisions)  # type: ignore[arg-type]
 
-    assert breach(Flatten(), LockOut(NOON)).lockout == LockOut(NOON)
-    assert breach(Flatten()).lockout is None
+    assert breach(Flatten(), LockOut(NOON)).lockouts == (LockOut(NOON),)
+    assert breach(Flatten()).lockouts == ()

@@ -127,7 +127,7 @@ def test_010_7_only_its_own_lock_goes() -> None:
     account = Desk({NAME: AuthLossGuard(), LOSS: DailyRealizedLoss(Decimal(500))}, "2025-01-15 14:59")
     account.trade("-600")
     tell(account, can_trade=False)
-    assert account.locked_until() == [chicago("2025-01-15 17:00"), None]
+    assert account.locked_until() == [None, chicago("2025-01-15 17:00")]
     tell(account.at("15:00"), can_trade=True)
     assert [lock.rule for lock in account.state.locked(account.now)] == [LOSS]
 

@@ -9,7 +9,6 @@ import pytest
 
 from flatguard.model.decisions import Flatten
 from flatguard.model.events import Hub, LinkDown, LinkUp, ReadingFailed
-from flatguard.rules._rule import Measure
 from flatguard.rules.blindness import NAME, Blindness
 from tests.fakes.desk import ACCOUNT, MNQ, RTY, Desk, exposure, order, position
 
@@ -107,5 +106,5 @@ def test_it_shows_how_long_it_has_lasted() -> None:
     rule = account.book.rules[NAME]
     assert rule.measure(account.state, account.now) is None
     go_blind(account)
-    assert rule.measure(account.state, account.later(17).now) == Measure("20 s", "60 s", "40 s")
+    assert rule.measure(account.state, account.later(17).now).texts == ("20 s", "60 s", "40 s")
     assert rule.judge_again_at(desk().state) is None

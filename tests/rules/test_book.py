@@ -186,9 +186,9 @@ def test_a_lockout_leaves_to_its_breach_what_is_open_and_finds_what_appears_late
     assert account.hold(MNQ, 0).cleared == ("lockout",)
     (found,) = account.order(order(7, EP)).found
     assert (found.rule, found.decisions) == ("lockout", (Flatten(),))
-    assert found.reason == "locked out by daily_realized_loss; appeared: order 7 (buy 1 ESU5)"
+    assert found.reason == "locked by daily_realized_loss; open all the same: order 7 (buy 1 ESU5)"
     assert account.hold(EP, 1).found == ()
-    assert account.later(2).look().standing[0].reason.endswith("appeared: +1 ESU5, order 7 (buy 1 ESU5)")
+    assert account.later(2).look().standing[0].reason.endswith("open all the same: +1 ESU5, order 7 (buy 1 ESU5)")
 
 
 def test_a_lockout_goes_on_telling_until_the_account_is_flat() -> None:
@@ -207,8 +207,7 @@ def test_what_a_lockout_finds_says_by_what_and_until_when() -> None:
     assert figures == {
         "locked by": "a, b",
         "locked until": "2025-01-16T23:00:00+00:00",
-        "positions": "-1 MNQU5",
-        "working orders": "none",
+        "not allowed": "-1 MNQU5",
     }
 
 
@@ -218,13 +217,12 @@ def test_a_lock_without_an_end_says_so() -> None:
     account.hold(MNQ, 0)
     account.book = RuleBook()
     figures = dict(account.order(order(1, MNQ)).found[0].figures)
-    assert (figures["locked until"], figures["positions"]) == ("no end set", "none")
+    assert figures["locked until"] == "no end set"
 
 
 def test_a_lock_that_closes_nothing_by_itself_closes_what_is_open_through_the_lockout() -> None:
     account = Desk({"a": Locks(flatten=False)})
-    account.hold(MNQ, 2)
-    assert [b.rule for b in account.look().found] == ["lockout"]
+    assert [b.rule for b in account.hold(MNQ, 2).found] == ["a", "lockout"]
 
 
 def test_a_position_that_a_reading_shows_under_a_lockout_is_found() -> None:
@@ -326,7 +324,7 @@ def test_after_a_crash_the_record_gives_the_same_breach_id_and_the_same_end() ->
     account.trade("-300", number=2)
     account.trade("250", number=3)
     again = account.later(60).restarted()
-    assert [(b.id, b.lockout, b.on_record) for b in again.told] == [(b.id, b.lockout, True) for b in account.told]
+    assert [(b.id, b.lockouts, b.on_record) for b in again.told] == [(b.id, b.lockouts, True) for b in account.told]
 
 
 def test_the_same_loss_on_another_account_is_another_breach() -> None:

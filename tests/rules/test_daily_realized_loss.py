@@ -14,7 +14,6 @@ from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import ContractLearned, PositionChanged
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract
-from flatguard.rules._rule import Measure
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
 
@@ -30,7 +29,7 @@ def desk(at: str = "2025-01-15 10:00", **settings: Any) -> Desk:
 def standing(account: Desk) -> str:
     measure = account.book.rules[NAME].measure(account.state, account.now)
     assert measure is not None
-    return measure.value
+    return measure.texts[0]
 
 
 # the examples; Wednesday 15 January 2025
@@ -335,12 +334,12 @@ def test_judging_the_record_again_after_a_crash_gives_the_same_breach_and_the_sa
     account = desk(include_fees=True)
     for profit in profits:
         account.later(60).trade(profit, fees="0.50")
-    before = [(breach.id, breach.cause, breach.lockout) for breach in account.told]
+    before = [(breach.id, breach.cause, breach.lockouts) for breach in account.told]
     for profit in more:
         account.later(60).trade(profit, fees="0.50")
     again = account.later(5).restarted()
     if before:
-        assert [(breach.id, breach.cause, breach.lockout) for breach in again.told] == before
+        assert [(breach.id, breach.cause, breach.lockouts) for breach in again.told] == before
         assert again.locked_until() == account.locked_until()
     else:
         assert [b.id for b in again.told] == [b.id for b in account.told]
@@ -422,8 +421,9 @@ def test_what_is_shown_is_the_day_as_judged_against_the_limit() -> None:
     account = desk()
     account.trade("-100")
     open_loss(account, "20990")
-    rule = account.book.rules[NAME]
-    assert rule.measure(account.state, account.now) == Measure("-140.00", "-500.00", "360.00")
+    measure = account.book.rules[NAME].measure(account.state, account.now)
+    assert measure is not None
+    assert measure.texts == ("-140.00", "-500.00", "360.00")
 
 
 def test_before_both_readings_nothing_is_judged() -> None:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.model.decisions import Flatten, LockOut
-from flatguard.rules._rule import Measure
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import NAME, DailyRealizedProfit
 from tests.fakes.desk import MNQ, MNQ_Z, Desk, chicago, order, trade
@@ -24,8 +23,9 @@ def desk(at: str = "2025-01-15 10:00", **settings: Any) -> Desk:
     return Desk({NAME: DailyRealizedProfit(**{"include_fees": False, **settings})}, at)
 
 
-def standing(account: Desk) -> Measure | None:
-    return account.book.rules[NAME].measure(account.state, account.now)
+def standing(account: Desk) -> tuple[str, str, str] | None:
+    measure = account.book.rules[NAME].measure(account.state, account.now)
+    return None if measure is None else measure.texts
 
 
 def open_profit(account: Desk, mark: str) -> None:
@@ -54,7 +54,7 @@ def test_the_day_breaches_on_the_fill_that_reaches_the_target(
     assert found == [number == breaches_on for number in range(1, len(profits) + 1)]
     measure = standing(account)
     assert measure is not None
-    assert measure.value == ends_at
+    assert measure[0] == ends_at
     assert account.locked_until() == ([RESET] if breaches_on else [])
 
 
@@ -83,14 +83,14 @@ def test_013_6_fees_count_where_they_are_included(include_fees: bool, ends_at: s
     assert bool(account.told) != include_fees
     measure = standing(account)
     assert measure is not None
-    assert measure.value == ends_at
+    assert measure[0] == ends_at
 
 
 def test_013_7_what_the_forced_close_costs_does_not_unlock() -> None:
     account = desk()
     account.trade("1000")
     account.trade("-80")
-    assert standing(account) == Measure("920.00", "1000.00", "80.00")
+    assert standing(account) == ("920.00", "1000.00", "80.00")
     assert len(account.told) == 1
     assert account.locked_until() == [RESET]
 
@@ -161,7 +161,7 @@ def test_a_fill_told_twice_counts_once_and_a_busted_one_not_at_all() -> None:
     account.trade("600", number=7)
     account.trade("600", number=7, made="2025-01-15 10:00")
     account.trade("600", number=8, voided=True)
-    assert standing(account) == Measure("600.00", "1000.00", "400.00")
+    assert standing(account) == ("600.00", "1000.00", "400.00")
     assert not account.told
 
 
@@ -277,7 +277,7 @@ def test_judging_the_record_again_after_a_crash_gives_the_same_breach_and_the_sa
     for profit in (*profits, *more):
         account.later(60).trade(profit, fees="0.50")
     again = account.later(5).restarted()
-    assert [(b.id, b.cause, b.lockout) for b in again.told] == [(b.id, b.cause, b.lockout) for b in account.told]
+    assert [(b.id, b.cause, b.lockouts) for b in again.told] == [(b.id, b.cause, b.lockouts) for b in account.told]
     assert again.locked_until() == account.locked_until()
 
 
@@ -292,8 +292,8 @@ def test_it_breaches_exactly_where_the_running_sum_has_reached_the_target(profit
         assert bool(account.told) == reached
         measure = standing(account)
         assert measure is not None
-        assert Decimal(measure.value) == running
-        assert Decimal(measure.distance) == 1000 - running
+        assert Decimal(measure[0]) == running
+        assert Decimal(measure[2]) == 1000 - running
 
 
 # what cannot be seen

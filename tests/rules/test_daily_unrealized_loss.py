@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from flatguard.model.decisions import CloseContract, Flatten, LockOut
 from flatguard.model.events import PositionChanged
 from flatguard.model.ids import ContractId
-from flatguard.rules._rule import Measure
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_unrealized_loss import NAME, DailyUnrealizedLoss
 from tests.fakes.desk import ES, MNQ, Desk, chicago, order, position
@@ -30,8 +29,9 @@ def hold(account: Desk, contract_id: ContractId, size: int, entry: str, mark: st
     account.quote(contract_id, last=mark)
 
 
-def measured(account: Desk) -> Measure | None:
-    return account.book.rules[NAME].measure(account.state, account.now)
+def measured(account: Desk) -> tuple[str, str, str] | None:
+    measure = account.book.rules[NAME].measure(account.state, account.now)
+    return None if measure is None else measure.texts
 
 
 def blind(account: Desk) -> str | None:
@@ -59,7 +59,7 @@ def test_a_position_is_closed_when_its_loss_reaches_the_limit(
 ) -> None:
     account = desk()
     hold(account, contract_id, size, entry, mark)
-    assert measured(account) == Measure(loss, "-300.00", f"{Decimal(loss) + 300:.2f}")
+    assert measured(account) == (loss, "-300.00", f"{Decimal(loss) + 300:.2f}")
     assert [breach.decisions for breach in account.told] == ([(CloseContract(contract_id),)] if closes else [])
     assert account.locked_until() == []
 
@@ -92,7 +92,7 @@ def test_004_9_in_total_losses_add_up(settings: dict[str, Any], decisions: list[
     if decisions:
         assert account.told[0].reason.startswith("Open loss: -$350.00, limit -$300.00 in total")
         assert account.told[0].figures == (("open", "-$350.00"), ("limit", "-$300.00"))
-        assert measured(account) == Measure("-350.00", "-300.00", "-50.00")
+        assert measured(account) == ("-350.00", "-300.00", "-50.00")
     account.later(5).look()
     assert len([breach for breach in account.told if breach.rule == NAME]) == len(decisions)
 
@@ -169,7 +169,7 @@ def test_the_position_that_is_nearest_to_the_limit_is_shown() -> None:
     account = desk()
     hold(account, ES, 1, "5800", "5802")
     hold(account, MNQ, 2, "21000", "20950")
-    assert measured(account) == Measure("-200.00", "-300.00", "100.00")
+    assert measured(account) == ("-200.00", "-300.00", "100.00")
 
 
 def test_an_order_alone_is_no_open_loss() -> None:
@@ -216,4 +216,4 @@ def test_it_breaches_exactly_where_the_ticks_make_the_limit(size: int, ticks: in
     assert bool(account.told) == (earned <= -300)
     measure = measured(account)
     assert measure is not None
-    assert Decimal(measure.value) == earned
+    assert Decimal(measure[0]) == earned

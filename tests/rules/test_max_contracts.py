@@ -58,7 +58,7 @@ def test_the_examples_count_as_they_say_and_breach_above_the_limit(
         account = holding(steps, limit=limit, count_type=count_type)
         measure = account.book.rules[NAME].measure(account.state, account.now)
         assert measure is not None
-        assert (measure.value, measure.limit, measure.distance) == (str(expected), str(limit), str(limit - expected))
+        assert measure.texts == (str(expected), str(limit), str(limit - expected))
         assert bool(now_called_for(account)) == (expected > limit)
 
 
@@ -187,7 +187,7 @@ def test_micros_may_weigh_a_tenth(steps: list[tuple[ContractId, int]], count: st
     account = holding(steps, limit=2, weights=weights, enforcement="reduce_to_limit")
     measure = account.book.rules[NAME].measure(account.state, account.now)
     assert measure is not None
-    assert measure.value == count
+    assert measure.texts[0] == count
     assert list(now_called_for(account)) == decisions
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut, ReduceTo
 from flatguard.model.ids import ContractId
-from flatguard.rules._rule import Measure
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from tests.fakes.desk import EP, ES, MNQ, MNQ_Z, NQ, RTY, Desk, chicago, order
 
@@ -34,8 +33,9 @@ def now_called_for(account: Desk) -> list[Decision]:
     return list(mark.told) if mark is not None else []
 
 
-def measured(account: Desk) -> Measure | None:
-    return account.book.rules[NAME].measure(account.state, account.now)
+def measured(account: Desk) -> tuple[str, str, str] | None:
+    measure = account.book.rules[NAME].measure(account.state, account.now)
+    return None if measure is None else measure.texts
 
 
 ONE = {"unknown_symbol_action": "allow_with_limit:1"}
@@ -157,8 +157,8 @@ def test_with_lockout_on_breach_the_whole_account_is_closed_and_locked_until_the
 def test_what_is_shown_is_the_product_nearest_to_its_limit() -> None:
     assert measured(holding([])) is None
     assert measured(holding([(RTY, 9)], unknown_symbol_action="allow_unlimited")) is None
-    assert measured(holding([(MNQ, 1), (ES, 1)])) == Measure("1 ES", "1", "0")
-    assert measured(holding([(MNQ, 5), (ES, 1)])) == Measure("5 MNQ", "3", "-2")
+    assert measured(holding([(MNQ, 1), (ES, 1)])) == ("1 ES", "1", "0")
+    assert measured(holding([(MNQ, 5), (ES, 1)])) == ("5 MNQ", "3", "-2")
 
 
 def test_a_lower_limit_is_judged_at_the_next_event() -> None:

@@ -35,6 +35,7 @@ from flatguard.settings.load import (
     JournalSettings,
     Settings,
     TradingDaySettings,
+    WarningSettings,
     load,
 )
 from flatguard.settings.structure import as_written, key_text
@@ -247,17 +248,17 @@ limit = 2
 
 
 def test_an_account_without_rules_is_allowed_and_warned_of(read: Read) -> None:
-    assert read(MINIMAL).warnings == (
+    assert read(MINIMAL).findings == (
         "accounts[25700001]: no rule is on, so this account is NOT PROTECTED; write one, such as [rules.max_contracts]",
     )
 
 
 def test_an_account_that_is_in_shadow_because_nothing_was_said_is_warned_of(read: Read) -> None:
     text = "[rules.max_contracts]\n" + MINIMAL
-    assert read(text).warnings == (
+    assert read(text).findings == (
         'accounts[25700001]: is in shadow, so its rules judge and nothing is sent; write mode = "enforce"',
     )
-    assert read(text + 'mode = "shadow"\n').warnings == ()
+    assert read(text + 'mode = "shadow"\n').findings == ()
     assert read(text + 'mode = "enforce"\n').accounts[0].mode == "enforce"
 
 
@@ -274,7 +275,7 @@ user_name = "trader1"
 id = 1
 mode = "enforce"
 """
-    assert read(text).warnings == (
+    assert read(text).findings == (
         "accounts[1]: max_contracts_per_instrument allows 6 NQ, which count 6, but max_contracts allows 5",
         "accounts[1]: max_contracts_per_instrument allows 51 MES, which count 51, but max_contracts allows 5",
     )
@@ -324,6 +325,12 @@ WRONG = {
     ),
     f'[trading_day]\nreset = "24:00"\n{MINIMAL}': (
         'config.toml:2: trading_day.reset: must be a time of day, not "24:00"; write "17:00"'
+    ),
+    f"[warnings]\nat = [80, 60]\n{MINIMAL}": (
+        "config.toml:2: warnings.at: must be percents between 0 and 100, each above the one before, not [80, 60]"
+    ),
+    f"[warnings]\nat = [100]\n{MINIMAL}": (
+        "config.toml:2: warnings.at: must be percents between 0 and 100, each above the one before, not [100]"
     ),
     f"[trading_day]\nreset = 1700\n{MINIMAL}": (
         'config.toml:2: trading_day.reset: must be a time of day, not 1700; write "17:00"'
@@ -619,6 +626,9 @@ SETTINGS = st.builds(
     ),
     commissions=st.dictionaries(TICKERS, MONEY).map(lambda rates: {**COMMISSIONS, **rates}),
     other_commission=MONEY,
+    warnings=st.builds(
+        WarningSettings, st.sets(st.integers(1, 99), max_size=4).map(lambda shares: tuple(sorted(shares)))
+    ),
     accounts=st.lists(ACCOUNTS, min_size=1, max_size=3, unique_by=lambda account: account.id).map(tuple),
 )
 
@@ -635,6 +645,7 @@ def written(settings: Settings) -> dict[str, Any]:
         "journal": as_written(settings.journal),
         "trading_day": as_written(settings.trading_day),
         "commissions": as_written({**settings.commissions, "other": settings.other_commission}),
+        "warnings": as_written(settings.warnings),
         "accounts": [
             set_only({"id": one.id, "mode": one.mode, "nickname": one.nickname})
             | {"rules": {name: set_only(as_written(rule)) for name, rule in one.rules.items()}}
@@ -689,6 +700,7 @@ def complete() -> dict[str, Any]:
         "journal": as_written(JournalSettings(Path("journal.db"))),
         "trading_day": as_written(TradingDaySettings()),
         "commissions": {"other": "0.5"},
+        "warnings": {"at": [50]},
         "rules": rules,
         "accounts": [{"id": 1, "mode": "shadow", "nickname": "n", "rules": rules}],
     }

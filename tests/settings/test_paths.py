@@ -32,7 +32,7 @@ def test_every_shipped_file_of_settings_loads(name: str, tmp_path: Path) -> None
     copied = tmp_path / "config.toml"
     copied.write_text(shipped(name), encoding="utf-8")
     settings = load(copied, {})
-    assert settings.warnings == ()
+    assert settings.findings == ()
     assert all(account.rules for account in settings.accounts)
 
 

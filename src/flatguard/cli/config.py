@@ -80,7 +80,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     _warn(settings)
     if as_json:
         accounts = [{"id": a.id, "mode": a.mode, "rules": sorted(a.rules)} for a in settings.accounts]
-        _print_json({"path": str(path), "ok": True, "accounts": accounts, "warnings": list(settings.warnings)})
+        _print_json({"path": str(path), "ok": True, "accounts": accounts, "warnings": list(settings.findings)})
         return
     rules = sum(len(account.rules) for account in settings.accounts)
     click.echo(f"OK: {_count(len(settings.accounts), 'account')}, {_count(rules, 'rule')} in {path}")
@@ -147,7 +147,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _warn(settings: Settings) -> None:
-    for warning in settings.warnings:
+    for warning in settings.findings:
         click.echo(f"Warning: {warning}", err=True)
 
 
@@ -179,6 +179,7 @@ def _in_force(settings: Settings) -> dict[str, Any]:
         "journal": told("journal", as_written(settings.journal)),
         "trading_day": told("trading_day", as_written(settings.trading_day)),
         "commissions": told("commissions", as_written(commissions)),
+        "warnings": told("warnings", as_written(settings.warnings)),
         "accounts": [account(one) for one in settings.accounts],
     }
 
@@ -194,7 +195,7 @@ def _as_toml(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{pair:<{width}}  # {origin}" for pair, origin in pairs)
 
     yield f"# In force from {facts['path']}"
-    for section in ("gateway", "journal", "trading_day", "commissions"):
+    for section in ("gateway", "journal", "trading_day", "commissions", "warnings"):
         yield from table(f"[{section}]", facts[section])
     for account in facts["accounts"]:
         yield from table("[[accounts]]", {key: told for key, told in account.items() if key != "rules"})

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from attrs import define, field
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach
+from flatguard.model.decisions import Breach, LimitNear
 from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, StepTaken
 from flatguard.model.events import ClosesRefused, ContractRefuted, LinkDown, LinkUp, PictureCorrected
 from flatguard.model.ids import AccountId, ContractId
@@ -42,8 +42,8 @@ class Narrator:
                 return [f"{self._clock(at)} account {account_id}, {name} is not what the broker says it is: {reason}"]
             case Judged(event=ClosesRefused(at=at, account_id=account_id, reason=reason)) if reason is not None:
                 return [f"{self._clock(at)} ALERT-ONLY account {account_id}: the broker refuses our closes: {reason}"]
-            case Judged(found=found):
-                return [self._breach(breach) for breach in found]
+            case Judged(found=found, near=near) if found or near:
+                return [*(self._near(each) for each in near), *(self._breach(breach) for breach in found)]
             case StepTaken():
                 return [self._step(entry)]
             case Standing():
@@ -67,6 +67,9 @@ class Narrator:
             return []
         why = f": {facts['reason']}" if facts["reason"] else ""
         return [f"{self._clock(standing.at)} account {standing.account_id}: {now[0]}{why}"]
+
+    def _near(self, near: LimitNear) -> str:
+        return f"{self._clock(near.at)} WARNING {near.rule}, account {near.account_id}: {near.text}"
 
     def _breach(self, breach: Breach) -> str:
         return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}"

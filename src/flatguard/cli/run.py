@@ -30,7 +30,7 @@ def command(ctx: click.Context) -> None:
     """
     path: Path = ctx.find_root().obj or config_path()
     settings = load(path, os.environ)
-    for warning in settings.warnings:
+    for warning in settings.findings:
         say(f"Warning: {warning}")
     key = api_key(settings.gateway.login, os.environ)
     trio.run(_run, settings, key)

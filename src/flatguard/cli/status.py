@@ -16,6 +16,7 @@ from flatguard.cli import config_option
 from flatguard.clock import SystemClock
 from flatguard.daemon.sole_guard import is_guarded
 from flatguard.journal.reading import Facts, LockoutRow, Run, read_facts
+from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind
 from flatguard.settings.load import Settings, load
 from flatguard.settings.paths import config_path
 
@@ -103,7 +104,12 @@ def exit_status(status: Mapping[str, Any], *, check: bool) -> int:
         return 3
     if any(account["protection"] not in GUARDED for account in status["accounts"]):
         return 1
-    return 6 if check and any(account["lockouts"] for account in status["accounts"]) else 0
+    return 6 if check and any(_locked(account) for account in status["accounts"]) else 0
+
+
+def _locked(account: Mapping[str, Any]) -> bool:
+    """Whether the account is locked, not one of its products alone."""
+    return any(lock["scope"] == ACCOUNT_SCOPE for lock in account["lockouts"])
 
 
 def _unknown(account_id: int) -> dict[str, Any]:
@@ -131,9 +137,10 @@ def _lockout(row: LockoutRow) -> dict[str, Any]:
     return {
         "rule": row.rule,
         "scope": row.scope,
+        "kind": row.kind,
         "since": _text(row.since),
         "until": None if row.until is None else _text(row.until),
-        "condition": "",  # the record does not keep it; a lock without an end shows as one until further notice
+        "condition": row.condition,
         "reason": row.reason,
     }
 
@@ -197,11 +204,13 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
         open_pnl = account["unrealized_pnl"] if account["unrealized_pnl"] is not None else "unknown"
         out.append(f"  balance {account['balance']} USD, realised today {day}, open {open_pnl}")
     for lock in account["lockouts"]:
-        until = lock.get("condition", "further notice") or "an administrator unlocks it"
+        until = lock.get("condition") or "an administrator unlocks it"
         if lock["until"] is not None:
             until = f"{_when(lock['until'], zone)}"
         left = "" if lock["until"] is None else f" ({_left(datetime.fromisoformat(lock['until']) - now)} left)"
-        out.append(f"  LOCKED by {lock['rule']} until {until}{left}: {lock['reason']}")
+        what = "LOCKED" if lock.get("kind", LockKind.HARD) == LockKind.HARD else "COOLING DOWN"
+        what = what if lock["scope"] == ACCOUNT_SCOPE else f"{lock['scope']} {what}"
+        out.append(f"  {what} by {lock['rule']} until {until}{left}: {lock['reason']}")
     out += [
         f"  {limit['rule']}: {limit['value']} of {limit['limit']}, {limit['distance']} left"
         for limit in account["limits"]

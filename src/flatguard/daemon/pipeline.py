@@ -115,15 +115,18 @@ class Pipeline:
             event = EventSetAside(event.at, Hub.USER, repr(event)[:2000], f"{type(error).__name__}: {error}")
             folded = apply(before, event)
             self.on_failure(account_id, event.reason)
-        judgement = self.books[account_id].judge(folded, event)
+        book = self.books[account_id]
+        folded, unfolded = book.fold(folded, event)
+        judgement = book.judge(folded, event)
         after = judgement.state
-        failed = tuple((failure.rule, failure.error) for failure in judgement.failed)
+        failed = tuple((failure.rule, failure.error) for failure in (*unfolded, *judgement.failed))
         self._failed[account_id] = failed
         self._tell_of(account_id, failed)
         self.board.post(after)
         self._judged_at[account_id] = event.at
         locks = after.lockouts if after.lockouts != before.lockouts else None
-        self.note(Judged(account_id, event, judgement.found, judgement.cleared, failed, locks))
+        warned = after.warned if after.warned != folded.warned else None
+        self.note(Judged(account_id, event, judgement.found, judgement.cleared, failed, locks, judgement.near, warned))
         self._since_checkpoint += 1
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self.checkpoint()

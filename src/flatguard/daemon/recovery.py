@@ -14,8 +14,8 @@ from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import ACCOUNT_SCOPE, Lockout
-from flatguard.rules._book import forget, remember
-from flatguard.settings.load import Settings
+from flatguard.rules._book import RuleBook, forget, remember
+from flatguard.settings.load import AccountSettings, Settings
 
 DAMAGED = "journal_damaged"
 
@@ -26,43 +26,44 @@ def recover(settings: Settings, clock: WallClock) -> tuple[Store, dict[AccountId
     A damaged journal is set aside, and its accounts count as locked until the reset: whoever damages it gains nothing.
     Blocking. Raises FlatguardError where the journal cannot be opened.
     """
-    accounts = [account.id for account in settings.accounts]
     path, terms = settings.journal.path, settings.terms
     trouble = None
     store = None
     try:
         store = Store.open(path)
-        states = {a: awakened(replayed(a, store.recover(a), terms)) for a in accounts}
+        states = {a.id: awakened(replayed(a, store.recover(a.id), terms)) for a in settings.accounts}
     except JournalDamaged as error:
         aside = store.set_aside(clock.now()) if store is not None else set_aside(path, clock.now())
         trouble = f"{error}. It was moved to {aside}; its accounts count as locked until the reset."
         store = Store.open(path)
-        states = {a: _locked_for_damage(a, terms, clock, str(aside)) for a in accounts}
+        states = {a.id: _locked_for_damage(a.id, terms, clock, str(aside)) for a in settings.accounts}
     return store, states, trouble
 
 
-def replayed(account_id: AccountId, recovered: Recovered, terms: Terms) -> AccountState:
+def replayed(account: AccountSettings, recovered: Recovered, terms: Terms) -> AccountState:
     """Return the account as it was when its tape ended. Raises JournalDamaged where the tape cannot be folded."""
-    state = evolve(recovered.state or AccountState(account_id), terms=terms)
+    state = evolve(recovered.state or AccountState(account.id), terms=terms)
     try:
-        return folded(state, recovered.tape)
+        return folded(state, recovered.tape, RuleBook(account.rules))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # it was folded once, so it was changed
-        raise JournalDamaged(f"the journal's record of account {account_id} cannot be folded: {error!r}") from None
+        raise JournalDamaged(f"the journal's record of account {account.id} cannot be folded: {error!r}") from None
 
 
-def folded(state: AccountState, tape: Iterable[TapeRow]) -> AccountState:
+def folded(state: AccountState, tape: Iterable[TapeRow], book: RuleBook) -> AccountState:
     """Return ``state`` after ``tape``: every event folded, with what was found then rather than judged anew.
 
     The settings may have changed since; what they made of the past stands.
     """
     for row in tape:
-        state = apply(state, row.event)
+        state, _ = book.fold(apply(state, row.event), row.event)
         for rule in row.cleared:
             state = forget(state, rule)
         for breach in row.found:
             state = remember(state, breach)
         if row.locks is not None:
             state = evolve(state, lockouts=row.locks)
+        if row.warned is not None:
+            state = evolve(state, warned=row.warned)
     return state
 
 

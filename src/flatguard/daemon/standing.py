@@ -111,13 +111,18 @@ def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, obje
         "positions": [_position(state, position, at) for _, position in sorted(state.positions.items())],
         "working_orders": [_order(state, order) for order in state.working_orders],
         "limits": [
-            {"rule": name, "value": measure.value, "limit": measure.limit, "distance": measure.distance}
+            {
+                "rule": name,
+                **dict(zip(("value", "limit", "distance"), measure.texts, strict=True)),
+                "percent": measure.percent,
+            }
             for name, measure in answers.measures.items()
         ],
         "lockouts": [
             {
                 "rule": lock.rule,
                 "scope": lock.scope,
+                "kind": lock.kind,
                 "since": _time(lock.since),
                 "until": None if lock.until is None else _time(lock.until),
                 "condition": lock.condition,

@@ -77,7 +77,7 @@ def next_steps(wanted: Wanted, held: Held) -> tuple[Step, ...]:
         for order in held.orders
         if _must_go(order, wanted, caps, held)
         and order.status is not OrderStatus.PENDING_CANCELLATION
-        and not stays_until_flat(order, held.size(order.contract_id))
+        and (order.id in wanted.without or not stays_until_flat(order, held.size(order.contract_id)))
     ]
     return tuple(steps)
 
@@ -93,8 +93,8 @@ def reached(wanted: Wanted, held: Held) -> bool:
 
 
 def _must_go(order: Order, wanted: Wanted, caps: Mapping[ContractId, int], held: Held) -> bool:
-    """Whether the end state does not have this order: all go where flat is wanted, else those that add."""
-    if wanted.flat:
+    """Whether the end state does not have this order: all go where flat is wanted, else those named or that add."""
+    if wanted.flat or order.id in wanted.without:
         return True
     cap = caps.get(order.contract_id)
     if cap is None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from attrs import evolve, field, frozen
 
-from flatguard.model.decisions import Breach, CloseContract, Flatten, ReduceTo
-from flatguard.model.ids import ContractId
+from flatguard.model.decisions import Breach, CloseContract, Flatten, LockOut, ReduceTo, WithoutOrder
+from flatguard.model.ids import ContractId, OrderId
 
 
 @frozen
@@ -45,13 +45,24 @@ class Wanted:
                         pass
         return caps
 
+    @property
+    def without(self) -> frozenset[OrderId]:
+        """The orders that shall not work any more, wherever they are."""
+        return frozenset(
+            decision.order_id
+            for breach in self.breaches.values()
+            for decision in breach.decisions
+            if isinstance(decision, WithoutOrder)
+        )
+
     def including(self, breach: Breach) -> Wanted:
         """Return what is wanted once ``breach`` is told. One that asks for nothing at the broker adds nothing."""
-        if not any(isinstance(decision, Flatten | CloseContract | ReduceTo) for decision in breach.decisions):
+        if all(isinstance(decision, LockOut) for decision in breach.decisions):
             return self
         ids = self.ids if breach.id in self.ids else (*self.ids, breach.id)
         known = self.breaches.get(breach.rule)
-        begun = tuple(d for d in known.decisions if isinstance(d, Flatten | CloseContract)) if known is not None else ()
+        lasting = Flatten | CloseContract | WithoutOrder
+        begun = tuple(d for d in known.decisions if isinstance(d, lasting)) if known is not None else ()
         decisions = (*breach.decisions, *(d for d in begun if d not in breach.decisions))
         return evolve(self, breaches={**self.breaches, breach.rule: evolve(breach, decisions=decisions)}, ids=ids)
 

@@ -33,6 +33,8 @@ class LockoutRow:
     account: int
     rule: str
     scope: str
+    kind: str
+    condition: str
     since: datetime
     until: datetime | None
     reason: str
@@ -154,10 +156,11 @@ def _run(row: tuple[str, str | None, str, str, str]) -> Run:
 
 
 def _lockouts(db: sqlite3.Connection) -> Iterator[LockoutRow]:
-    for account, rule, scope, since, until, reason in db.execute(
-        "SELECT account, rule, scope, since, until, reason FROM lockout ORDER BY account, rule"
+    for account, rule, scope, kind, condition, since, until, reason in db.execute(
+        "SELECT account, rule, scope, kind, condition, since, until, reason FROM lockout ORDER BY 1, 2, 3, 4, 5"
     ):
-        yield LockoutRow(account, rule, scope, _time(since), None if until is None else _time(until), reason)
+        end = None if until is None else _time(until)
+        yield LockoutRow(account, rule, scope, kind, condition, _time(since), end, reason)
 
 
 def _locked_until(decisions: list[dict[str, str | None]]) -> datetime | None:

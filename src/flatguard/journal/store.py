@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from importlib.resources import files
@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 from flatguard.errors import FlatguardError, JournalDamaged
 from flatguard.journal.codec import EVENT_KINDS, decode, encode
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach, Decision
+from flatguard.model.decisions import Breach, Decision, LimitNear
 from flatguard.model.entries import (
     Alive,
     Checkpoint,
@@ -44,13 +44,14 @@ BUSY_S = 5.0
 class TapeRow:
     """One event as it was folded, with what was found and what had cleared.
 
-    ``locks`` are the account's lockouts after it, None where it left them as they were.
+    ``locks`` are the account's lockouts after it, None where it left them as they were, ``warned`` likewise.
     """
 
     event: Event
     found: tuple[Breach, ...] = ()
     cleared: tuple[str, ...] = ()
     locks: tuple[Lockout, ...] | None = None
+    warned: Mapping[str, int] | None = None
 
 
 @frozen
@@ -202,13 +203,15 @@ class Store:
 
     def _write_judged(self, entry: Judged) -> None:
         judged = None
-        if entry.found or entry.cleared or entry.failed or entry.locks is not None:
+        if entry.found or entry.cleared or entry.failed or entry.near or (entry.locks, entry.warned) != (None, None):
             judged = json.dumps(
                 {
                     "found": encode(entry.found, tuple[Breach, ...]),
                     "cleared": entry.cleared,
                     "failed": entry.failed,
                     "locks": None if entry.locks is None else encode(entry.locks, tuple[Lockout, ...]),
+                    "near": encode(entry.near, tuple[LimitNear, ...]),
+                    "warned": entry.warned,
                 }
             )
         self._insert(
@@ -249,6 +252,8 @@ class Store:
                 until=None if lock.until is None else lock.until.isoformat(),
                 reason=lock.reason,
                 breach=lock.breach,
+                kind=lock.kind,
+                condition=lock.condition,
             )
 
     def _insert(self, table: str, **row: object) -> None:
@@ -290,6 +295,7 @@ class Store:
                 decode(outcome["found"], tuple[Breach, ...]),
                 tuple(outcome["cleared"]),
                 None if locks is None else decode(locks, tuple[Lockout, ...]),
+                outcome.get("warned"),
             )
 
 

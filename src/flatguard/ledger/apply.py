@@ -13,6 +13,7 @@ from typing import TypeVar, assert_never
 
 from attrs import evolve
 
+from flatguard.ledger.held_down import ratchet
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
@@ -30,6 +31,7 @@ from flatguard.model.events import (
     Hub,
     LinkDown,
     LinkUp,
+    LockLifted,
     OrderChanged,
     PictureCorrected,
     PositionChanged,
@@ -55,7 +57,11 @@ def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
     if isinstance(event, ExposureRead | RecordRead):
         state = _broker_seen(state, event)
-    state = _turn_day(state, event.at - state.clock_ahead)
+    state = _fold(_turn_day(state, event.at - state.clock_ahead), event)
+    return ratchet(state, event.at) if state.may_hold else state
+
+
+def _fold(state: AccountState, event: Event) -> AccountState:
     match event:
         case PositionChanged(position=position):
             return _with_position(_heard(state, event.at), position, event.at)
@@ -92,6 +98,9 @@ def apply(state: AccountState, event: Event) -> AccountState:
             return _perhaps_blind(state, at)
         case EventSetAside(hub=Hub.USER, reason=reason):
             return evolve(state, doubt=f"an event could not be understood: {reason}", doubted_at=event.at)
+        case LockLifted(rule=rule, scope=scope):
+            kept = tuple(lock for lock in state.lockouts if (lock.rule, lock.scope) != (rule, scope))
+            return evolve(state, lockouts=kept)
         case EventSetAside() | ClockReached() | PictureCorrected():
             return state
         case _:
@@ -151,7 +160,7 @@ def _turn_day(state: AccountState, at: datetime) -> AccountState:
             return state
     today = trading_day(at, state.terms)
     trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
-    state = evolve(state, today=today, trades=trades)
+    state = evolve(state, today=today, trades=trades, warned={})
     return evolve(state, realized=realize(state))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
@@ -23,13 +24,15 @@ class Terms:
     """What the settings fix about how an account is counted.
 
     ``reset`` in ``zone`` is when the trading day turns. ``commissions`` are US dollars a contract and side, by ticker,
-    charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name.
+    charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name. ``warn_at`` are
+    the shares of a limit, in percent, at which to warn.
     """
 
     reset: time = time(17)
     zone: ZoneInfo = field(factory=lambda: ZoneInfo("America/Chicago"))
     commissions: Mapping[str, Decimal] = field(factory=dict)
     other_commission: Decimal = Decimal("0.50")
+    warn_at: tuple[int, ...] = (60, 80)
 
 
 @frozen
@@ -100,6 +103,22 @@ class BreachMark:
 
 
 @frozen
+class Span:
+    """The least and the most that may be held, signed: zero lies between them."""
+
+    least: int = 0
+    most: int = 0
+
+    def including(self, size: int) -> Span:
+        """Return the span widened to ``size``."""
+        return Span(min(self.least, size), max(self.most, size))
+
+    def nearest(self, size: int) -> int:
+        """Return what of ``size`` may be held: none of a position that was turned around."""
+        return max(self.least, min(self.most, size))
+
+
+@frozen
 class AccountState:
     """An account as we know it, with the age of what we know.
 
@@ -116,6 +135,10 @@ class AccountState:
     ``blind_since`` is since when neither hub nor REST shows anything, ``was_blind`` when that was the last time.
     ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
     broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
+
+    ``may_hold`` is what a cooldown lets stand of each contract, none of those it does not name. ``warned`` is the
+    highest share of its limit, in percent, that was warned of today, by rule. ``facts`` are what other people's rules
+    have the ledger keep for them, by ``rule.fact``.
     """
 
     id: AccountId
@@ -151,7 +174,10 @@ class AccountState:
     clock_ahead: timedelta = timedelta(0)
     last_event_at: datetime | None = None
     lockouts: tuple[Lockout, ...] = ()
+    may_hold: Mapping[ContractId, Span] = field(factory=dict)
     breached: Mapping[str, BreachMark] = field(factory=dict)
+    warned: Mapping[str, int] = field(factory=dict)
+    facts: Mapping[str, Any] = field(factory=dict)
 
     @property
     def pictured(self) -> bool:

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId
+from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind
 
 
 @frozen
@@ -30,18 +31,28 @@ class ReduceTo:
 
 
 @frozen
-class LockOut:
-    """New exposure is not allowed until ``until``.
+class WithoutOrder:
+    """This order does not work any more."""
 
-    None means until ``condition`` has come true, or where there is none, until an administrator acts.
+    contract_id: ContractId
+    order_id: OrderId
+
+
+@frozen
+class LockOut:
+    """New exposure is not allowed until ``until``: in the account, or where ``scope`` is a ticker in that product.
+
+    None means until ``condition`` has come true, or where there is none, until an administrator acts. A cooldown lets
+    stand what is open and nothing come to it; a hard lock lets nothing stand.
     """
 
     until: datetime | None
-    scope: str = "account"
+    scope: str = ACCOUNT_SCOPE
     condition: str = ""
+    kind: LockKind = LockKind.HARD
 
 
-Decision = Flatten | CloseContract | ReduceTo | LockOut
+Decision = Flatten | CloseContract | ReduceTo | WithoutOrder | LockOut
 
 
 @frozen
@@ -64,6 +75,17 @@ class Breach:
     on_record: bool = False
 
     @property
-    def lockout(self) -> LockOut | None:
-        """The lock that it calls for, if any."""
-        return next((d for d in self.decisions if isinstance(d, LockOut)), None)
+    def lockouts(self) -> tuple[LockOut, ...]:
+        """The locks that it calls for."""
+        return tuple(d for d in self.decisions if isinstance(d, LockOut))
+
+
+@frozen
+class LimitNear:
+    """A rule's limit is near: ``percent`` of it, a rung of the warning ladder, is used. ``text`` says how much."""
+
+    account_id: AccountId
+    rule: str
+    at: datetime
+    percent: int
+    text: str

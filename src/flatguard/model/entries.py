@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from attrs import frozen
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach
+from flatguard.model.decisions import Breach, LimitNear
 from flatguard.model.events import Event
 from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
@@ -18,7 +19,7 @@ class Judged:
     """One event as the pipeline folded it, with all that judging it gave. Written as one piece.
 
     ``account_id`` is the account that it was folded into. ``locks`` are the account's lockouts after it, where it
-    changed them.
+    changed them, ``warned`` likewise.
     """
 
     account_id: AccountId
@@ -27,6 +28,8 @@ class Judged:
     cleared: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
     locks: tuple[Lockout, ...] | None = None
+    near: tuple[LimitNear, ...] = ()
+    warned: Mapping[str, int] | None = None
 
 
 @frozen

@@ -181,6 +181,21 @@ class EventSetAside:
 
 
 @frozen
+class LockLifted:
+    """An administrator ended the locks of ``rule`` on ``scope``: ``who``, and ``why`` in their words.
+
+    It ends the locks, not the rule: where the rule still finds what it found, it locks again.
+    """
+
+    at: datetime
+    account_id: AccountId
+    rule: str
+    scope: str
+    who: str
+    why: str
+
+
+@frozen
 class ClockReached:
     """No event came before the moment at which something had to be judged."""
 
@@ -204,6 +219,7 @@ Event = (
     | ContractLearned
     | ContractRefuted
     | EventSetAside
+    | LockLifted
     | ClockReached
 )
 
@@ -221,6 +237,7 @@ def account_of(event: Event) -> AccountId | None:
             | ReadingFailed(account_id=account_id)
             | PictureCorrected(account_id=account_id)
             | ClosesRefused(account_id=account_id)
+            | LockLifted(account_id=account_id)
         ):
             return account_id
         case _:

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from attrs import evolve, field, frozen
 
+from flatguard.ledger.held_down import hold_down
 from flatguard.model.account import AccountState, BreachMark
-from flatguard.model.decisions import Breach, Flatten
-from flatguard.model.events import Event
-from flatguard.model.lockouts import Lockout, combine
+from flatguard.model.decisions import Breach, Flatten, LimitNear, LockOut
+from flatguard.model.events import ClockReached, Event
+from flatguard.model.lockouts import LockKind, Lockout, union
 from flatguard.rules import _lockout
-from flatguard.rules._rule import Finding, Measure, Rule, breach_of, moment_of
+from flatguard.rules._rule import Fact, Finding, Measure, Rule, breach_of, moment_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TELL_AGAIN = timedelta(seconds=2)
+WELL_BELOW = 10  # percent of a limit
 
 
 @frozen
@@ -38,13 +40,14 @@ class RuleFailed:
 class Judgement:
     """What judging one event gave: ``found`` is new, ``standing`` was found earlier and still holds.
 
-    ``cleared`` names the rules whose condition no longer holds.
+    ``cleared`` names the rules whose condition no longer holds, ``near`` the limits that are not far any more.
     """
 
     state: AccountState
     found: tuple[Breach, ...] = ()
     standing: tuple[Breach, ...] = ()
     cleared: tuple[str, ...] = ()
+    near: tuple[LimitNear, ...] = ()
     failed: tuple[RuleFailed, ...] = ()
 
 
@@ -57,17 +60,44 @@ class Answers:
     failed: tuple[RuleFailed, ...] = ()
 
 
+def _in_order(rules: Mapping[str, Rule]) -> Mapping[str, Rule]:
+    return dict(sorted(rules.items()))
+
+
 @frozen
 class RuleBook:
-    """The rules of one account, by name."""
+    """The rules of one account, by name and in the order of names."""
 
-    rules: Mapping[str, Rule] = field(factory=dict)
+    rules: Mapping[str, Rule] = field(factory=dict, converter=_in_order)
+    _facts: tuple[tuple[str, str, Fact], ...] = field(init=False, eq=False, repr=False)
+
+    @_facts.default
+    def _declared(self) -> tuple[tuple[str, str, Fact], ...]:
+        rules = self.rules.items()
+        return tuple((name, f"{name}.{key}", fact) for name, rule in rules for key, fact in rule.facts.items())
+
+    def fold(self, state: AccountState, event: Event) -> tuple[AccountState, tuple[RuleFailed, ...]]:
+        """Return ``state``, which ``event`` has just been folded into, with the facts that the rules declare.
+
+        A fact that cannot be folded stays as it was, and its rule has failed.
+        """
+        if not self._facts:
+            return state, ()
+        facts: dict[str, Any] = {}
+        failed: list[RuleFailed] = []
+        for rule, key, fact in self._facts:
+            before = state.facts.get(key, fact.start)
+            facts[key], error = _asked(fact.fold, before, event, state)
+            if error is not None:
+                facts[key] = before
+                failed.append(RuleFailed(rule, error))
+        return evolve(state, facts=facts), tuple(failed)
 
     def judge(self, state: AccountState, event: Event) -> Judgement:
         """Judge the lockouts once the exposure has been read, and every rule once the record has been read too."""
         if state.exposure_at is None:
             return Judgement(state)
-        state, unsure = self._lifted(state)
+        state, unsure = self._lifted(state, event.at)
         breaches, failed = self._breaches(state, event)
         found: list[Breach] = []
         standing: list[Breach] = []
@@ -84,27 +114,65 @@ class RuleBook:
             state = forget(state, name)
         for breach in (*found, *standing):
             state = remember(state, breach)
-        return Judgement(state, tuple(found), tuple(standing), cleared, (*unsure, *failed))
+        if any(breach.lockouts for breach in found) and _lockout.NAME not in state.breached:
+            at_once = _judged(_lockout.NAME, _lockout.judge_lockouts, state, event)
+            if at_once is not None:
+                found.append(at_once)
+                state = remember(state, at_once)
+        state, near, unmeasured = self._warned(state, event)
+        return Judgement(state, tuple(found), tuple(standing), cleared, near, (*unsure, *failed, *unmeasured))
 
-    def _lifted(self, state: AccountState) -> tuple[AccountState, list[RuleFailed]]:
-        """Return the state without the locks whose condition has come true, or whose rule is not set any more."""
+    def _lifted(self, state: AccountState, at: datetime) -> tuple[AccountState, list[RuleFailed]]:
+        """Return the state without the locks that are over: their time, their condition, or their rule is gone."""
         kept: list[Lockout] = []
         failed: list[RuleFailed] = []
         for lock in state.lockouts:
-            keeps: bool | None = True
-            if lock.condition and state.pictured:
+            keeps: bool | None = lock.holds(at, state.broker_seen)
+            if keeps and lock.condition and state.pictured:
                 rule = self.rules.get(lock.rule)
                 keeps, error = (False, None) if rule is None else _asked(rule.keeps, lock, state)
                 failed += [RuleFailed(lock.rule, error)] if error is not None else []
             if keeps is not False:  # who cannot say does not unlock
                 kept.append(lock)
-        return (state if len(kept) == len(state.lockouts) else evolve(state, lockouts=tuple(kept))), failed
+        if len(kept) < len(state.lockouts):
+            state = evolve(state, lockouts=tuple(kept))
+        return state, failed
+
+    def _warned(
+        self, state: AccountState, event: Event
+    ) -> tuple[AccountState, tuple[LimitNear, ...], tuple[RuleFailed, ...]]:
+        """Return the state with every limit remembered that has come near, and those of which to warn now.
+
+        Of each share a day warns once; once the account is well below it, it warns anew.
+        """
+        rungs = state.terms.warn_at
+        if not rungs or not state.pictured:
+            return state, (), ()
+        warned = dict(state.warned)
+        near: list[LimitNear] = []
+        failed: list[RuleFailed] = []
+        for name, rule in self.rules.items():
+            measure, error = _asked(rule.measure, state, event.at)
+            if error is not None:
+                failed.append(RuleFailed(name, error))
+            if measure is None:
+                continue
+            percent, before = measure.percent, warned.get(name, 0)
+            told = max(
+                (rung for rung in rungs if rung <= percent or (rung - WELL_BELOW <= percent and rung <= before)),
+                default=0,
+            )
+            if told > before:
+                near.append(LimitNear(state.id, name, event.at, told, _near(measure)))
+            if told != before:
+                warned[name] = told
+        return state if warned == state.warned else evolve(state, warned=warned), tuple(near), tuple(failed)
 
     def _breaches(self, state: AccountState, event: Event) -> tuple[dict[str, Breach], list[RuleFailed]]:
         """Return what the rules find, by name and in the order of names."""
         breaches: dict[str, Breach] = {}
         failed: list[RuleFailed] = []
-        for name, rule in sorted(self.rules.items()) if state.pictured else ():
+        for name, rule in self.rules.items() if state.pictured else ():
             breach, error = _asked(_judged, name, rule.judge, state, event)
             if breach is not None:
                 breaches[name] = breach
@@ -120,7 +188,7 @@ class RuleBook:
         measures: dict[str, Measure] = {}
         blind: str | None = None
         failed: list[RuleFailed] = []
-        for name, rule in sorted(self.rules.items()):
+        for name, rule in self.rules.items():
             reason, error = _asked(rule.blind, state, at)
             measure, no_measure = _asked(rule.measure, state, at)
             failed += [RuleFailed(name, what) for what in (error, no_measure) if what is not None]
@@ -162,9 +230,19 @@ def remember(state: AccountState, breach: Breach) -> AccountState:
     known = state.breached.get(breach.rule)
     since = known.since if known is not None and known.id == breach.id else breach.at
     marks = {**state.breached, breach.rule: BreachMark(breach.id, breach.cause, since, breach.at, breach.decisions)}
-    lock = breach.lockout
-    if lock is None:
-        return evolve(state, breached=marks)
+    state = evolve(state, breached=marks)
+    for lock in breach.lockouts:
+        state = _locked(state, breach, lock)
+    if not breach.lockouts or _lockout.NAME in marks:
+        return state
+    forbidden = _lockout.judge_lockouts(state, ClockReached(breach.at))
+    if forbidden is not None and (Flatten() in breach.decisions or {*forbidden.decisions} <= {*breach.decisions}):
+        # what is open now is this breach's own to close; only what appears after it is the lockout's
+        marks[_lockout.NAME] = BreachMark(breach.id, breach.cause, since, breach.at, forbidden.decisions)
+    return evolve(state, breached=marks)
+
+
+def _locked(state: AccountState, breach: Breach, lock: LockOut) -> AccountState:
     new = Lockout(
         account_id=breach.account_id,
         rule=breach.rule,
@@ -174,11 +252,16 @@ def remember(state: AccountState, breach: Breach) -> AccountState:
         reason=breach.reason,
         breach=breach.id,
         condition=lock.condition,
+        kind=lock.kind,
     )
-    if Flatten() in breach.decisions and (state.positions or state.working_orders):
-        # what is open now is this breach's own to close; only what appears after it is the lockout's
-        marks.setdefault(_lockout.NAME, BreachMark(breach.id, breach.cause, since, breach.at, (Flatten(),)))
-    return evolve(state, breached=marks, lockouts=combine(state.lockouts, new))
+    if lock.kind is LockKind.COOLDOWN:
+        state = hold_down(state, new, breach.at)
+    return evolve(state, lockouts=union(state.lockouts, (new,)))
+
+
+def _near(measure: Measure) -> str:
+    value, limit, left = measure.texts
+    return f"{value} of {limit} ({measure.percent} %), {left} left"
 
 
 def forget(state: AccountState, rule: str) -> AccountState:

@@ -4,24 +4,65 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
 
 from attrs import frozen
 
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Breach, Decision, LockOut
 from flatguard.model.events import Event
-from flatguard.model.lockouts import Lockout
+from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind, Lockout
+from flatguard.model.money import plain
 
 
 @frozen
 class Measure:
-    """Where an account stands against a rule: all three as text, ``distance`` being what is left before the limit."""
+    """Where an account stands against a rule's limit.
 
-    value: str
-    limit: str
-    distance: str
+    A loss is a negative value with a negative limit. ``unit`` is ``USD`` or a word that follows the number; ``of`` says
+    which of several things it is about, such as a ticker.
+    """
+
+    value: Decimal
+    limit: Decimal
+    unit: str = ""
+    of: str = ""
+
+    @property
+    def distance(self) -> Decimal:
+        """What is left before the limit; below zero beyond it."""
+        return self.limit - self.value if self.limit >= 0 else self.value - self.limit
+
+    @property
+    def percent(self) -> int:
+        """How much of the limit is used, in whole percent, rounded down; a limit of zero is used by anything."""
+        if not self.limit:
+            return 100 if self.value > 0 else 0
+        return max(0, int(self.value * 100 / self.limit))
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Value, limit and distance as a person reads them: ``-200.00`` dollars, ``2 MNQ``, ``30 s``."""
+        if self.unit == "USD":
+            return f"{self.value:.2f}", f"{self.limit:.2f}", f"{self.distance:.2f}"
+        value, limit, left = (f"{plain(n)} {self.unit}".rstrip() for n in (self.value, self.limit, self.distance))
+        return f"{value} {self.of}".rstrip(), limit, left
+
+
+@frozen
+class Fact:
+    """Something of the past that a rule must know, which the ledger keeps for it, also across restarts.
+
+    ``start`` is its value on an account that nothing is known of. ``fold`` makes the next one from the value, an event,
+    and the account's state after that event. It must be pure, and quick: it is asked about every event. Values are what
+    JSON knows: None, true and false, whole numbers, text, and lists and tables of these; write money and times as text.
+    """
+
+    start: Any
+    fold: Callable[[Any, Event, AccountState], Any]
 
 
 @frozen
@@ -42,8 +83,11 @@ class Rule(ABC):
     """A trader's rule. Subclasses are frozen attrs classes; their fields are the keys of the rule's table.
 
     A rule is pure: it never logs, never waits, never asks for the time, never remembers. What it must know of the past
-    is a fact of the account, which the ledger keeps.
+    is a fact of the account, which the ledger keeps; what no account keeps yet, a rule may declare in ``facts``, and
+    find in ``state.facts`` under ``rule.fact``.
     """
+
+    facts: ClassVar[Mapping[str, Fact]] = {}
 
     @abstractmethod
     def judge(self, state: AccountState, event: Event) -> Finding | None:
@@ -72,14 +116,14 @@ class Rule(ABC):
 def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:
     """Make the breach of a finding. The same cause on the same account and day has the same id, also after a crash."""
     cause = finding.cause or moment_of(event)
-    lock = next((d for d in finding.decisions if isinstance(d, LockOut)), None)
+    locks = [d for d in finding.decisions if isinstance(d, LockOut)]
     return Breach(
         id=_short_id((rule, str(state.id), cause)),
         rule=rule,
         account_id=state.id,
         at=event.at,
         cause=cause,
-        reason=finding.reason if lock is None else f"{finding.reason}, {_locked_until(lock, state)}",
+        reason=", ".join([finding.reason, *dict.fromkeys(_locked_until(lock, state) for lock in locks)]),
         figures=finding.figures,
         decisions=finding.decisions,
         on_record=finding.on_record,
@@ -92,11 +136,15 @@ def moment_of(event: Event) -> str:
 
 
 def _locked_until(lock: LockOut, state: AccountState) -> str:
+    what = "locked" if lock.kind is LockKind.HARD else "cooling down"
+    what = what if lock.scope == ACCOUNT_SCOPE else f"{lock.scope} {what}"
     if lock.condition:
-        return f"locked until {lock.condition}"
+        return f"{what} until {lock.condition}"
     if lock.until is None:
-        return "locked until an administrator lifts it"
-    return f"locked until {lock.until.astimezone(state.terms.zone):%Y-%m-%d %H:%M %Z}"
+        return f"{what} until an administrator lifts it"
+    until = lock.until.astimezone(state.terms.zone)
+    seconds = ":%S" if until.second else ""
+    return f"{what} until {until.strftime(f'%Y-%m-%d %H:%M{seconds} %Z')}"
 
 
 def _short_id(parts: Iterable[str]) -> str:

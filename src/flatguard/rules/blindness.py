@@ -8,6 +8,7 @@ broker answers.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
 from attrs import field, frozen
@@ -61,7 +62,7 @@ class Blindness(Rule):
         if state.blind_since is None:
             return None
         seconds = (at - state.blind_since).total_seconds()
-        return Measure(f"{seconds:.0f} s", f"{self.after_s} s", f"{self.after_s - seconds:.0f} s")
+        return Measure(Decimal(round(seconds)), Decimal(self.after_s), "s")
 
 
 def _newest_spell(state: AccountState, at: datetime) -> BlindSpell | None:

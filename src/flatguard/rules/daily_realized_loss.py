@@ -83,7 +83,7 @@ class DailyRealizedLoss(Rule):
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """The day's P&L as judged, against the limit."""
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
-        return Measure(f"{amount:.2f}", f"{-self.loss_limit:.2f}", f"{amount + self.loss_limit:.2f}")
+        return Measure(amount, -self.loss_limit, "USD")
 
     def _realized(self, state: AccountState) -> Decimal:
         return state.realized.net if self.include_fees else state.realized.gross

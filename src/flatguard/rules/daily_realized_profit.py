@@ -83,7 +83,7 @@ class DailyRealizedProfit(Rule):
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """The day's P&L as judged, against the target."""
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
-        return Measure(f"{amount:.2f}", f"{self.target:.2f}", f"{self.target - amount:.2f}")
+        return Measure(amount, self.target, "USD")
 
     def _realized(self, state: AccountState) -> Decimal:
         return state.realized.net if self.include_fees else state.realized.gross

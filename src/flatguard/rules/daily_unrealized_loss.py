@@ -89,7 +89,7 @@ class DailyUnrealizedLoss(Rule):
         if not open_loss:
             return None
         amount = sum(open_loss.values(), ZERO) if self.scope == "total" else min(open_loss.values())
-        return Measure(f"{amount:.2f}", f"{-self.loss_limit:.2f}", f"{amount + self.loss_limit:.2f}")
+        return Measure(amount, -self.loss_limit, "USD")
 
 
 def _closing(state: AccountState, contract_id: ContractId, decision: Decision) -> bool:

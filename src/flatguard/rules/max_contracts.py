@@ -54,8 +54,7 @@ class MaxContracts(Rule):
 
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """Contracts held against the limit."""
-        held = self._count(state)
-        return Measure(plain(held), str(self.limit), plain(self.limit - held))
+        return Measure(self._count(state), Decimal(self.limit))
 
     def _count(self, state: AccountState) -> Decimal:
         return count(state.positions.values(), grouping(self.count_type, state), self._weight(state))

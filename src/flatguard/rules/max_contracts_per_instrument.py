@@ -84,8 +84,8 @@ class MaxContractsPerInstrument(Rule):
         ]
         if not held:
             return None
-        distance, ticker, count_held, limit = min(held)
-        return Measure(f"{plain(count_held)} {ticker}", str(limit), plain(distance))
+        _, ticker, count_held, limit = min(held)
+        return Measure(count_held, Decimal(limit), of=ticker)
 
     def _sentence(self, ticker: str, held: Decimal, limit: int) -> str:
         known = "" if ticker in self.limits else f", {ticker} is not among the limits"

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _RuleTables = Mapping[str, Mapping[str, Found]]
 _TICKER = re.compile(r"[A-Za-z0-9]{1,5}")
 
-SECTIONS = ("gateway", "journal", "trading_day", "commissions", "rules", "accounts")
+SECTIONS = ("gateway", "journal", "trading_day", "commissions", "warnings", "rules", "accounts")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 OTHER_COMMISSION = Decimal("0.50")
@@ -116,6 +116,18 @@ class TradingDaySettings:
     zone: ZoneInfo = field(factory=lambda: ZoneInfo("America/Chicago"))
 
 
+def _rising_shares(_section: object, _field: object, shares: tuple[int, ...]) -> None:
+    if list(shares) != sorted({*shares}) or not all(0 < share < 100 for share in shares):
+        raise ValueError(f"must be percents between 0 and 100, each above the one before, not {list(shares)}")
+
+
+@frozen
+class WarningSettings:
+    """``[warnings]``: at which shares of a limit, in percent, to warn that it is near."""
+
+    at: tuple[int, ...] = field(default=(60, 80), validator=_rising_shares)
+
+
 @frozen
 class AccountSettings:
     """``[[accounts]]``: an account and the rules in force on it, the common ones included.
@@ -135,7 +147,7 @@ class Settings:
     """All that the settings fix.
 
     ``origins`` says where each value in force is from: default, environment or file:LINE. Its keys are such as
-    gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``warnings`` are what is allowed, and probably
+    gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``findings`` are what is allowed, and probably
     not meant.
     """
 
@@ -146,13 +158,15 @@ class Settings:
     commissions: Mapping[str, Decimal]
     other_commission: Decimal
     accounts: tuple[AccountSettings, ...]
+    warnings: WarningSettings = WarningSettings()
     origins: Mapping[str, str] = field(factory=dict, eq=False)
-    warnings: tuple[str, ...] = field(default=(), eq=False)
+    findings: tuple[str, ...] = field(default=(), eq=False)
 
     @property
     def terms(self) -> Terms:
         """How accounts are counted."""
-        return Terms(self.trading_day.reset, self.trading_day.zone, self.commissions, self.other_commission)
+        day = self.trading_day
+        return Terms(day.reset, day.zone, self.commissions, self.other_commission, self.warnings.at)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -167,7 +181,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     from_environment = settings.origins["journal.path"] == "environment"
     folder = Path.cwd() if from_environment else path.absolute().parent
     settings = evolve(settings, journal=JournalSettings(folder / settings.journal.path))
-    return evolve(settings, warnings=tuple(_warnings(settings)))
+    return evolve(settings, findings=tuple(_warnings(settings)))
 
 
 def _text_of(path: Path) -> str:
@@ -228,6 +242,7 @@ class _Reader:
             other_commission=commissions.pop("other"),
             commissions=commissions,
             accounts=tuple(self._accounts()),
+            warnings=self._section("warnings", WarningSettings, {}),
             origins=self.origins,
         )
 

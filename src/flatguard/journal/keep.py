@@ -136,6 +136,4 @@ class Keeper:
 
 def _spare(entry: Entry) -> bool:
     """Whether it is a quote of which nothing came."""
-    if not isinstance(entry, Judged) or not isinstance(entry.event, QuoteMoved):
-        return False
-    return not (entry.found or entry.cleared or entry.failed or entry.locks is not None)
+    return isinstance(entry, Judged) and isinstance(entry.event, QuoteMoved) and not entry.changed

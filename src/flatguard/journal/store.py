@@ -203,7 +203,7 @@ class Store:
 
     def _write_judged(self, entry: Judged) -> None:
         judged = None
-        if entry.found or entry.cleared or entry.failed or entry.near or (entry.locks, entry.warned) != (None, None):
+        if entry.changed:
             judged = json.dumps(
                 {
                     "found": encode(entry.found, tuple[Breach, ...]),

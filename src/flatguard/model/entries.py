@@ -31,6 +31,12 @@ class Judged:
     near: tuple[LimitNear, ...] = ()
     warned: Mapping[str, int] | None = None
 
+    @property
+    def changed(self) -> bool:
+        """Whether judging gave anything."""
+        found_something = self.found or self.cleared or self.failed or self.near
+        return bool(found_something) or self.locks is not None or self.warned is not None
+
 
 @frozen
 class StepTaken:

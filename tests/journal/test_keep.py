@@ -183,7 +183,8 @@ async def test_only_quotes_that_changed_nothing_are_dropped_and_they_are_counted
         found = broken("a1")
         cleared = evolve(quoted(1), cleared=("max_contracts",))
         failed = evolve(quoted(2), failed=(("max_contracts", "x"),))
-        weighty: list[Entry] = [held(1), found, cleared, failed, step("a1")]
+        warned = evolve(quoted(3), warned={"max_contracts": 60})
+        weighty: list[Entry] = [held(1), found, cleared, failed, warned, step("a1")]
         for entry in weighty:
             lane.keeper.post(entry)
         for n in range(1_000):

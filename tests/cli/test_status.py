@@ -164,6 +164,7 @@ def test_a_daemon_that_guards_speaks_for_itself(status: Status, journal: Journal
             "accounts": [json.loads(standing().body)],
             "link": {"user_hub": "up", "market_hub": "up", "rest": "up", "token": TOKEN},
             "hubs": HUBS,
+            "calendar": {"reviewed": "2026-11-20", "ends": "2027-12-31", "warning": None},
         }
 
 

@@ -39,6 +39,7 @@ from flatguard.settings.load import (
     load,
 )
 from flatguard.settings.structure import as_written, key_text
+from flatguard.shipped import shipped_calendar
 
 LOGIN = '[gateway]\nuser_name = "trader1"\n'
 ACCOUNT = "[[accounts]]\nid = 25700001\n"
@@ -78,6 +79,9 @@ def refused(read: Read, file: Path) -> Refused:
     return refused
 
 
+CALENDAR = Path(__file__).parents[2] / "config" / "calendars" / "cme_globex.toml"
+
+
 # ---- what is read
 
 
@@ -99,7 +103,7 @@ def test_a_login_and_an_account_are_enough(read: Read, file: Path) -> None:
 
 
 def test_without_settings_of_its_own_the_terms_are_those_of_an_account_by_default(read: Read) -> None:
-    assert read(MINIMAL).terms == evolve(Terms(), commissions=COMMISSIONS)
+    assert read(MINIMAL).terms == evolve(Terms(), commissions=COMMISSIONS, calendar=shipped_calendar())
 
 
 def test_the_terms_are_what_the_file_says(read: Read) -> None:
@@ -699,6 +703,7 @@ def complete() -> dict[str, Any]:
         "gateway": as_written(GatewaySettings("trader1")),
         "journal": as_written(JournalSettings(Path("journal.db"))),
         "trading_day": as_written(TradingDaySettings()),
+        "calendar": {"path": str(CALENDAR)},
         "commissions": {"other": "0.5"},
         "warnings": {"at": [50]},
         "rules": rules,

@@ -29,8 +29,8 @@ THEIRS = {
 }
 
 REPORT = "trades on every Good Friday there; CME Group does so only where the employment report falls on it"
-LIKE_2023 = "CME Group ended at 10:15 in 2023, the last Good Friday with an employment report"
-UNKNOWN = "this day is not known there for these products"
+LIKE_2023 = "rates ended with FX on the Good Friday of 2023 (inferred)"
+UNKNOWN = "these hours of the day are not known there for these products"
 AS_IN_2026 = "its rules for 2027 are those that its 2026 was corrected from; ours are the corrected times"
 FRIDAY_HOLIDAY = "a holiday that is a Friday ends at 12:00, as CME Group published for 2026"
 
@@ -45,7 +45,8 @@ EXPLAINED = {
     **{(group, date(2027, 9, 6)): AS_IN_2026 for group in ("metals", "energy")},
     **{(group, date(2027, 11, 26)): AS_IN_2026 for group in ("metals", "energy")},
     **{(group, day): UNKNOWN for group in ("grains", "livestock") for day in (date(2026, 6, 19), date(2027, 6, 18))},
-    **{("grains", day): UNKNOWN for day in (date(2026, 11, 27), date(2026, 12, 24), date(2027, 11, 26))},
+    **{("grains", day): UNKNOWN for day in (date(2026, 1, 2), date(2026, 11, 27), date(2026, 12, 24))},
+    ("grains", date(2027, 11, 26)): UNKNOWN,
 }
 
 
@@ -59,7 +60,7 @@ def trading_dates() -> Iterator[date]:
 
 
 def our_hours(group: str, day: date) -> str:
-    """Return when the group's sessions of a trading date open and close, in Chicago; ``closed`` where there are none."""
+    """Return when the group's sessions of a trading date open and close, or ``closed``."""
     ticker = min(OURS.groups[group].tickers)
     return shown([moment for span in OURS.sessions(day, ticker) for moment in span])
 

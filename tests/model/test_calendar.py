@@ -47,7 +47,7 @@ def local(moment: datetime | None) -> str | None:
         pytest.param("ZC", "2026-11-18 18:59", "Wed 19:00", "Thu 07:45", id="grains open two hours later"),
         pytest.param("ZC", "2026-11-18 07:45", "Wed 08:30", "Wed 13:20", id="grains pause in the morning"),
         pytest.param("ZC", "2026-11-18 08:30", None, "Wed 13:20", id="the grains' second session"),
-        pytest.param("ZC", "2026-11-25 13:20", "Thu 19:00", "Fri 07:45", id="grains do not trade on Thanksgiving"),
+        pytest.param("ZC", "2026-11-25 13:20", "Fri 08:30", "Fri 12:05", id="nor on Thanksgiving's evening"),
         pytest.param("LE", "2026-11-18 17:00", "Thu 08:30", "Thu 13:05", id="livestock has no evening"),
         pytest.param("QQQ", "2026-11-26 12:00", "Thu 17:00", "Fri 12:15", id="an unknown ticker: the equity hours"),
     ],
@@ -85,10 +85,10 @@ def test_hours_within_the_change_of_clocks_move_forward_or_are_the_first_of_two(
         date(2026, 1, 1), date(2026, 12, 31), {"equity": Group(frozenset(), (Session(time(17), time(2, 30)),))}
     )
     assert local(night.closes_next("ES", chicago("2026-03-09 01:00"))) == "Mon 02:30"
-    on_sundays = Session(time(1, 30), time(4)).on(date(2026, 11, 1), None)
+    on_sundays = Session(time(1, 30), time(4)).on(date(2026, 11, 1))
     assert on_sundays is not None
     assert on_sundays[0] == datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
-    in_spring = Session(time(2, 30), time(4)).on(date(2026, 3, 8), None)
+    in_spring = Session(time(2, 30), time(4)).on(date(2026, 3, 8))
     assert in_spring is not None
     assert in_spring[0] == datetime(2026, 3, 8, 8, 30, tzinfo=UTC)
 
@@ -184,6 +184,16 @@ def test_an_early_close_before_a_session_leaves_nothing_of_it() -> None:
     assert [tuple(map(local, span)) for span in short.sessions(day, "ZC")] == [("Wed 19:00", "Thu 07:00")]
 
 
+def test_a_late_opening_takes_the_evening_and_what_lies_before_it() -> None:
+    day = date(2026, 12, 29)
+    for first, expected in ((time(7), "Tue 07:00"), (time(8), "Tue 08:30"), (time(9), "Tue 09:00")):
+        grains = Group(frozenset({"ZC"}), (Session(time(19), time(7, 45)), Session(time(8, 30), time(13, 20))))
+        special = SpecialDay("a late day", late_opens={"grains": first})
+        late = Calendar(day, day, {"equity": AROUND_THE_CLOCK, "grains": grains}, {day: special})
+        assert local(late.opens_next("ZC", chicago("2026-12-28 19:00"))) == expected
+        assert local(late.opens_next("ES", chicago("2026-12-28 19:00"))) == "Mon 19:00"
+
+
 def test_a_market_that_stays_closed_for_more_than_a_month_has_no_next_session() -> None:
     first = date(2026, 6, 1)
     closed = {first + timedelta(days): SpecialDay("closed", closed=frozenset({"equity"})) for days in range(40)}
@@ -269,12 +279,12 @@ def test_a_file_of_ones_own_may_be_short() -> None:
     [
         ("reviewed = ", "Invalid value"),
         (MINIMAL + "[more]\n", "more: is not known here; write one of source, reviewed, ends, groups, days"),
-        (MINIMAL.replace("reviewed = 2026-11-20", ""), "reviewed is missing"),
+        (MINIMAL.replace("reviewed = 2026-11-20", ""), "reviewed: is missing"),
         (MINIMAL.replace("2026-11-20", '"2026-11-20"'), "reviewed: must be a date, without quotes, such as 2026-12-25"),
         (MINIMAL.replace("2026-11-20", "2026-11-20T10:00:00"), "reviewed: must be a date"),
         (MINIMAL.replace('"a test"', "1"), "source: must be text"),
         (MINIMAL.replace('"a test"', '" "'), "source: must be text"),
-        (MINIMAL.replace("days = []", ""), "days is missing"),
+        (MINIMAL.replace("days = []", ""), "days: is missing"),
         (MINIMAL.replace("days = []", "days = 3"), "days: must be an array of tables"),
         (MINIMAL.replace("days = []", "days = [3]"), "days: must be an array of tables"),
         (MINIMAL.replace("groups.equity", "groups.shares"), "groups: must have equity"),
@@ -304,20 +314,29 @@ def test_a_file_of_ones_own_may_be_short() -> None:
         ),
         (DAY.replace('"ZC"', '"ES"'), "groups.grains.tickers: ES is in the group equity already"),
         (DAY + "until = 1\n", "days[0].until: is not known here"),
-        (DAY.replace("date = 2026-12-25", ""), "days[0]: date is missing"),
+        (DAY.replace("date = 2026-12-25", ""), "days[0].date: is missing"),
         (DAY.replace("2026-12-25", "2026-12-26"), "days[0].date: 2026-12-26 is a weekend"),
         (
             DAY.replace("2026-12-25", "2027-01-01"),
             "days[0].date: 2027-01-01 is after the end of the calendar, 2026-12-31",
         ),
         (DAY + '[[days]]\ndate = 2026-12-25\nname = "Again"\n', "days[1].date: 2026-12-25 is there already"),
-        (DAY.replace('name = "Christmas"', ""), "days[0]: name is missing"),
+        (DAY.replace('name = "Christmas"', ""), "days[0].name: is missing"),
         (DAY + 'business_day = "no"\n', "days[0].business_day: must be true or false"),
         (DAY + 'closed = "grains"\n', "days[0].closed: must be an array of texts"),
         (
             DAY + 'closed = ["equity", "grain"]\n',
             'days[0].closed[1]: there is no group "grain"; write one of equity, grains',
         ),
+        (DAY + "late_open = 12\n", "days[0].late_open: must be a table"),
+        (DAY + 'late_open = { fx = "08:00" }\n', 'days[0].late_open.fx: there is no group "fx"'),
+        (DAY + 'late_open = { grains = "8" }\n', "days[0].late_open.grains: must be a time of day"),
+        (DAY + 'late_open = { grains = "13:20" }\n', "days[0].late_open.grains: must be before 13:20, when grains"),
+        (
+            DAY + 'early_close = { grains = "12:00" }\nlate_open = { grains = "12:30" }\n',
+            "days[0].late_open.grains: must be before 12:00, when grains closes",
+        ),
+        (DAY + 'closed = "all"\nlate_open = { grains = "08:30" }\n', "days[0].late_open.grains: is closed on this day"),
         (DAY + "early_close = 12\n", "days[0].early_close: must be a table"),
         (DAY + 'early_close = { fx = "12:00" }\n', 'days[0].early_close.fx: there is no group "fx"'),
         (DAY + "early_close = { equity = 12 }\n", 'days[0].early_close.equity: must be a time of day such as "16:00"'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,61 @@ def test_the_terms_are_what_the_file_says(read: Read) -> None:
     assert (terms.reset, terms.zone.key) == (time(16, 30), "America/New_York")
     assert terms.other_commission == 1
     assert terms.commissions == {**COMMISSIONS, "ES": Decimal("2.05"), "MNQ": Decimal(0)}
+
+
+def test_a_calendar_of_ones_own_lies_beside_the_settings_and_is_among_the_terms(read: Read, file: Path) -> None:
+    own = CALENDAR.read_text(encoding="utf-8").replace("ends = 2027-12-31", "ends = 2028-06-30")
+    (file.parent / "mine.toml").write_text(own, encoding="utf-8")
+    settings = read(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    assert settings.calendar.path == file.parent.absolute() / "mine.toml"
+    assert settings.terms.calendar is settings.exchange
+    assert settings.exchange.ends == date(2028, 6, 30)
+    assert settings.origins["calendar.path"] == "file:2"
+    assert read(MINIMAL).exchange.ends == date(2027, 12, 31)
+
+
+def test_sixty_days_before_the_calendar_ends_that_is_among_the_warnings(read: Read) -> None:
+    settings = read(MINIMAL)
+    assert settings.warnings_at(datetime(2027, 10, 1, tzinfo=UTC)) == settings.warnings
+    *others, ends_soon = settings.warnings_at(datetime(2027, 12, 1, tzinfo=UTC))
+    assert tuple(others) == settings.warnings
+    assert ends_soon.startswith("the exchange calendar ends on 2027-12-31")
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (('equity = "08:15"', 'equity = "8:15"'), 'early_close.equity: must be a time of day such as "16:00"'),
+        (("date = 2026-04-03", "date = 2026-04-04"), "date: 2026-04-04 is a weekend, on which nothing trades anyway"),
+        (('name = "Good Friday"\n', ""), "days[4].name: is missing"),
+    ],
+)
+def test_a_mistake_in_ones_own_calendar_is_named_with_its_line(
+    refused: Refused, file: Path, broken: tuple[str, str], error: str
+) -> None:
+    good = CALENDAR.read_text(encoding="utf-8")
+    (file.parent / "mine.toml").write_text(good.replace(*broken, 1), encoding="utf-8")
+    (line,) = refused(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    where, _, told = line.partition(": ")
+    assert told.endswith(error)
+    first = good[: good.index("date = 2026-04-03")].count("\n")
+    assert where.startswith("mine.toml:")
+    assert first <= int(where.removeprefix("mine.toml:")) <= first + 5
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, "mine.toml: there is no such file"),
+        ("reviewed = ", "mine.toml:1: not TOML: Invalid value"),
+        ("", "mine.toml:1: groups: is missing"),
+    ],
+)
+def test_ones_own_calendar_must_be_there_and_be_one(refused: Refused, file: Path, text: str | None, error: str) -> None:
+    if text is not None:
+        (file.parent / "mine.toml").write_text(text, encoding="utf-8")
+    (line,) = refused(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    assert line.startswith(error)
 
 
 @pytest.mark.parametrize("written", ['"500.10"', "500.10", "5001e-1"])

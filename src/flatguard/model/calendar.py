@@ -39,9 +39,15 @@ class Session:
     opens: time
     closes: time
 
-    def on(self, day: date, last: time | None) -> Span | None:
-        """Return when it opens and closes on a trading date that ends at ``last``; None where nothing is left of it."""
+    def on(self, day: date, first: time | None = None, last: time | None = None) -> Span | None:
+        """Return when it opens and closes on a trading date.
+
+        ``first`` and ``last`` are between which times of the day the exchange trades, where that is less than usual.
+        None where nothing is left of the session.
+        """
         opens = _moment(day - _ONE_DAY if self.opens > self.closes else day, self.opens)
+        if first is not None:
+            opens = max(opens, _moment(day, first))
         closes = _moment(day, self.closes if last is None else min(self.closes, last))
         return (opens, closes) if opens < closes else None
 
@@ -56,7 +62,7 @@ class Group:
 
 @frozen
 class SpecialDay:
-    """A trading date with other hours than usual: which groups do not trade at all, and which only until when.
+    """A trading date with other hours than usual: which groups do not trade at all, and which only from or until when.
 
     ``business_day``: whether it counts where the exchange counts days, as it does to find a contract's last one.
     """
@@ -65,6 +71,7 @@ class SpecialDay:
     business_day: bool = True
     closed: frozenset[str] = frozenset()
     early_closes: Mapping[str, time] = field(factory=dict)
+    late_opens: Mapping[str, time] = field(factory=dict)
 
 
 def _moment(day: date, at: time) -> datetime:
@@ -192,6 +199,7 @@ class Calendar:
         special = self.special_days.get(day)
         if day.weekday() >= _SATURDAY or (special is not None and name in special.closed):
             return ()
+        first = None if special is None else special.late_opens.get(name)
         last = None if special is None else special.early_closes.get(name)
-        spans = (session.on(day, last) for session in self.groups[name].sessions)
+        spans = (session.on(day, first, last) for session in self.groups[name].sessions)
         return tuple(span for span in spans if span is not None)

@@ -18,14 +18,14 @@ _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _SATURDAY = 5
 _HEADER = ("source", "reviewed", "ends", "groups", "days")
 _GROUP = ("tickers", "sessions")
-_DAY = ("date", "name", "business_day", "closed", "early_close")
+_DAY = ("date", "name", "business_day", "closed", "early_close", "late_open")
 
 
 class MalformedCalendar(ValueError):
     """What is wrong with a calendar file. ``place`` are the keys that lead there, with numbers (from 0) in arrays."""
 
     def __init__(self, place: Place, what: str) -> None:
-        super().__init__(f"{_written(place)}: {what}" if place else what)
+        super().__init__(f"{_written(place)}: {what}")
         self.place = place
         self.what = what
 
@@ -105,7 +105,16 @@ def _special_day(raw: Mapping[str, Any], place: Place, groups: Mapping[str, Grou
             raise MalformedCalendar(where, "is closed on this day; keep one of the two")
         if early >= (usual := groups[name].sessions[-1].closes):
             raise MalformedCalendar(where, f"must be before {usual:%H:%M}, when {name} closes anyway")
-    return day, SpecialDay(_text(raw, "name", place), business_day, frozenset(closed), early_closes)
+    late_opens = {}
+    for name, text in _table({"late_open": {}, **raw}, "late_open", place).items():
+        where = (*place, "late_open", name)
+        _known_group(name, where, groups)
+        late_opens[name] = late = _time(text, where)
+        if name in closed:
+            raise MalformedCalendar(where, "is closed on this day; keep one of the two")
+        if late >= (close := early_closes.get(name, groups[name].sessions[-1].closes)):
+            raise MalformedCalendar(where, f"must be before {close:%H:%M}, when {name} closes")
+    return day, SpecialDay(_text(raw, "name", place), business_day, frozenset(closed), early_closes, late_opens)
 
 
 def _known_group(name: str, place: Place, groups: Mapping[str, Group]) -> None:
@@ -121,7 +130,7 @@ def _known_keys(table: Mapping[str, Any], place: Place, known: tuple[str, ...]) 
 
 def _present(table: Mapping[str, Any], key: str, place: Place) -> Any:
     if key not in table:
-        raise MalformedCalendar(place, f"{key} is missing")
+        raise MalformedCalendar((*place, key), "is missing")
     return table[key]
 
 

@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.model.calendar import CHICAGO, Calendar, Group, Session, SpecialDay
+from flatguard.model.calendar import CHICAGO, Calendar, Group, Session, SpecialDay, starts_at, trading_date
 from flatguard.model.calendar_file import MalformedCalendar, load_calendar
 from flatguard.shipped import shipped, shipped_calendar
 from tests.fakes.desk import chicago
@@ -201,6 +201,13 @@ def test_a_market_that_stays_closed_for_more_than_a_month_has_no_next_session() 
     assert long.opens_next("ES", chicago("2026-06-01 12:00")) is None
     assert long.closes_next("ES", chicago("2026-06-01 12:00")) is None
     assert long.opens_next("ES", chicago("2026-06-20 12:00")) == chicago("2026-07-12 17:00")
+
+
+@given(MOMENTS)
+def test_a_trading_date_begins_at_17_on_the_evening_before(at: datetime) -> None:
+    day = trading_date(at)
+    assert starts_at(day) <= at < starts_at(day + timedelta(days=1))
+    assert starts_at(day).astimezone(CHICAGO).time() == time(17)
 
 
 def test_holidays_are_no_business_days_and_short_days_are() -> None:

@@ -127,9 +127,9 @@ def test_a_calendar_of_ones_own_lies_beside_the_settings_and_is_among_the_terms(
 
 def test_sixty_days_before_the_calendar_ends_that_is_among_the_warnings(read: Read) -> None:
     settings = read(MINIMAL)
-    assert settings.warnings_at(datetime(2027, 10, 1, tzinfo=UTC)) == settings.warnings
-    *others, ends_soon = settings.warnings_at(datetime(2027, 12, 1, tzinfo=UTC))
-    assert tuple(others) == settings.warnings
+    assert settings.findings_at(datetime(2027, 10, 1, tzinfo=UTC)) == settings.findings
+    *others, ends_soon = settings.findings_at(datetime(2027, 12, 1, tzinfo=UTC))
+    assert tuple(others) == settings.findings
     assert ends_soon.startswith("the exchange calendar ends on 2027-12-31")
 
 

@@ -15,6 +15,7 @@ VERSIONS = nox.project.python_versions(PROJECT)
 TEST = PROJECT["dependency-groups"]["test"]
 LINT = PROJECT["dependency-groups"]["lint"]
 INTEROP = PROJECT["dependency-groups"]["interop"]
+CALENDAR = PROJECT["dependency-groups"]["calendar"]
 INTEROP_PROJECTX = PROJECT["dependency-groups"]["interop-projectx"]
 PROJECTX_VERSION = "3.12"
 """project-x-py runs on nothing older."""
@@ -114,6 +115,13 @@ def _projectx(session: nox.Session, folder: Path) -> dict[str, str]:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     session.run(str(python), "-m", "pip", "install", "--quiet", *INTEROP_PROJECTX, external=True)
     return {"PROJECTX_PYTHON": str(python)}
+
+
+@nox.session(python=FIRST)
+def calendar(session: nox.Session) -> None:
+    """The shipped exchange calendar beside somebody else's; a difference has to be explained."""
+    session.install("-e", ".", *CALENDAR)
+    session.run("python", "-m", "tests.calendars")
 
 
 @nox.session(python=FIRST)

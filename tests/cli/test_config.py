@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from attrs import evolve, frozen
 
 from flatguard import cli
+from flatguard.cli import config as room
 from flatguard.settings import paths
 from flatguard.settings.load import load
 from flatguard.shipped import shipped
@@ -40,9 +42,18 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "settings" / "config.toml"
 
 
+def a_clock_that_stands(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
+    class Clock:
+        def now(self) -> datetime:
+            return at
+
+    monkeypatch.setattr(room, "SystemClock", Clock)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path) -> Run:
     """Run ``flatguard`` with these words, its settings file being ``file`` unless they say otherwise."""
+    a_clock_that_stands(monkeypatch, datetime(2026, 11, 20, tzinfo=UTC))
     monkeypatch.setattr(paths, "config_path", lambda: file)
     for variable in [name for name in os.environ if name.startswith("FLATGUARD_")]:
         monkeypatch.delenv(variable)
@@ -210,6 +221,25 @@ def test_check_as_json_has_the_facts(run: Run, file: Path, holds: Holds) -> None
     }
 
 
+def test_check_warns_of_a_calendar_that_ends_soon(run: Run, holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:
+    holds(LOGIN + RULE + ACCOUNT + 'mode = "enforce"\n')
+    assert run("config", "check").err == ""
+    a_clock_that_stands(monkeypatch, datetime(2027, 12, 1, tzinfo=UTC))
+    ran = run("config", "check", "--json")
+    (warning,) = json.loads(ran.out)["warnings"]
+    assert warning.startswith("the exchange calendar ends on 2027-12-31, and no holiday after it is known")
+    assert ran.err == f"Warning: {warning}\n"
+    assert ran.status == 0
+
+
+def test_check_names_the_line_of_a_calendar_that_is_wrong(run: Run, file: Path, holds: Holds) -> None:
+    holds(LOGIN + RULE + ACCOUNT + '[calendar]\npath = "mine.toml"\n')
+    (file.parent / "mine.toml").write_text("reviewed = 1\n\n[groups.equity]\nsessions = 5\n", encoding="utf-8")
+    ran = run("config", "check")
+    assert ran.status == 2
+    assert f"{file.parent / 'mine.toml'}:3: groups.equity.tickers: is missing" in ran.err
+
+
 # ---- show
 
 SHOWN = """\
@@ -283,8 +313,11 @@ def test_an_account_without_rules_shows_as_not_protected(run: Run, holds: Holds)
 def test_what_show_prints_is_a_settings_file_that_puts_the_same_in_force(
     run: Run, file: Path, holds: Holds, tmp_path: Path
 ) -> None:
+    calendar = tmp_path / "mine.toml"
+    calendar.write_text(shipped("calendars/cme_globex.toml"), encoding="utf-8")
     for text in (
         DISTINCTIVE,
+        LOGIN + ACCOUNT + f"[calendar]\npath = '{calendar}'\n",
         LOGIN + ACCOUNT,
         shipped("example.toml"),
         shipped("presets/topstep-50k.toml"),

@@ -22,6 +22,7 @@ from flatguard.model.entries import Alive, Entry, Judged, RunStarted, RunStopped
 from flatguard.model.events import ClockReached
 from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
+from flatguard.shipped import shipped
 
 NOW = datetime(2026, 3, 18, 17, 0, tzinfo=UTC)  # noon in Chicago
 FIVE_PM = datetime(2026, 3, 18, 22, 0, tzinfo=UTC)
@@ -164,7 +165,22 @@ def test_a_daemon_that_guards_speaks_for_itself(status: Status, journal: Journal
             "accounts": [json.loads(standing().body)],
             "link": {"user_hub": "up", "market_hub": "up", "rest": "up", "token": TOKEN},
             "hubs": HUBS,
+            "calendar": {"reviewed": "2026-11-20", "ends": "2027-12-31", "warning": None},
         }
+
+
+def test_a_calendar_that_ends_soon_is_warned_of(status: Status, journal: Journal, tmp_path: Path) -> None:
+    journal(started(), Alive(ago(3), UP), standing())
+    assert "Warning" not in status().stdout
+    hours, _, _ = shipped("calendars/cme_globex.toml").partition("[[days]]")
+    text = hours.replace("ends = 2027-12-31", "days = []\nends = 2026-05-17")
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    with (tmp_path / "config.toml").open("a") as settings:
+        settings.write('\n[calendar]\npath = "mine.toml"\n')
+    told = facts(status)["calendar"]
+    assert (told["reviewed"], told["ends"]) == ("2026-11-20", "2026-05-17")
+    assert told["warning"].startswith("the exchange calendar ends on 2026-05-17")
+    assert f"Warning: {told['warning']}" in status().stdout.splitlines()
 
 
 REST = {

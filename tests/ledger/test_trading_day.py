@@ -7,14 +7,18 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import Terms
+from flatguard.model.calendar import Calendar, Group, Session, SpecialDay
+from flatguard.shipped import shipped_calendar
 from tests.fakes.desk import chicago
 
 US = Terms()
+WITH_HOLIDAYS = Terms(calendar=shipped_calendar())
 MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
@@ -146,3 +150,106 @@ def test_a_year_has_one_reset_on_each_calendar_day() -> None:
     resets = [trading_day(chicago("2025-01-01 12:00") + timedelta(days=d), US).ends_at for d in range(366)]
     assert [r.astimezone(US.zone).time() for r in resets] == [time(17)] * 366
     assert {b - a for a, b in pairwise(resets)} == {timedelta(hours=h) for h in (23, 24, 25)}
+
+
+# ---- with the exchange's calendar
+
+
+@pytest.mark.parametrize(
+    ("moment", "label", "unlocks"),
+    [
+        pytest.param("2026-12-24 10:00", "2026-12-24", "2026-12-27 17:00", id="Christmas Eve: after Christmas"),
+        pytest.param("2026-12-24 18:00", "2026-12-28", "2026-12-27 17:00", id="its evening belongs to Monday"),
+        pytest.param("2026-12-25 12:00", "2026-12-28", "2026-12-27 17:00", id="and so does Christmas Day"),
+        pytest.param("2026-12-27 17:00", "2026-12-28", "2026-12-28 17:00", id="trading starts again"),
+        pytest.param("2026-12-31 10:00", "2026-12-31", "2027-01-03 17:00", id="before New Year's Day"),
+        pytest.param("2027-03-25 10:00", "2027-03-25", "2027-03-28 17:00", id="before a Good Friday that is closed"),
+        pytest.param("2026-04-02 10:00", "2026-04-02", "2026-04-02 17:00", id="before one on which some trade"),
+        pytest.param("2026-04-03 10:00", "2026-04-03", "2026-04-05 17:00", id="on that one"),
+        pytest.param("2026-11-25 18:00", "2026-11-26", "2026-11-26 17:00", id="Thanksgiving trades, and has its day"),
+        pytest.param("2026-11-27 14:00", "2026-11-27", "2026-11-29 17:00", id="a short Friday"),
+        pytest.param("2026-03-06 10:00", "2026-03-06", "2026-03-08 17:00", id="the clocks go forward"),
+        pytest.param("2026-10-30 10:00", "2026-10-30", "2026-11-01 17:00", id="the clocks go back"),
+        pytest.param(
+            "2028-12-22 10:00", "2028-12-22", "2028-12-24 17:00", id="after the calendar's end: weekends only"
+        ),
+    ],
+)
+def test_a_day_on_which_nothing_trades_has_no_name_and_no_lock_ends_on_it(
+    moment: str, label: str, unlocks: str
+) -> None:
+    day = trading_day(chicago(moment), WITH_HOLIDAYS)
+    assert day.label == date.fromisoformat(label)
+    assert day.unlocks_at == chicago(unlocks)
+
+
+CLOSED_WEDNESDAY = date(2026, 7, 1)
+MIDWEEK = Terms(
+    calendar=Calendar(
+        date(2026, 1, 1),
+        date(2026, 12, 31),
+        {"equity": Group(frozenset({"ES"}), (Session(time(17), time(16)),))},
+        {
+            date(2026, 6, 30): SpecialDay("short", early_closes={"equity": time(12)}),
+            CLOSED_WEDNESDAY: SpecialDay("closed", closed=frozenset({"equity"})),
+        },
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("reset", "moment", "label", "unlocks"),
+    [
+        pytest.param("17:00", "2026-06-30 10:00", "2026-06-30", "2026-07-01 17:00", id="the day before"),
+        pytest.param("17:00", "2026-06-30 18:00", "2026-07-02", "2026-07-01 17:00", id="the evening before"),
+        pytest.param("17:00", "2026-07-01 17:00", "2026-07-02", "2026-07-02 17:00", id="trading starts again"),
+        pytest.param("11:00", "2026-06-30 10:00", "2026-06-30", "2026-06-30 11:00", id="a reset while it trades"),
+        pytest.param("13:00", "2026-06-30 10:00", "2026-06-30", "2026-07-01 13:00", id="a reset after the early close"),
+        pytest.param("00:00", "2026-06-30 10:00", "2026-06-30", "2026-07-01 00:00", id="a reset at midnight"),
+        pytest.param("16:30", "2026-06-29 10:00", "2026-06-29", "2026-06-29 16:30", id="a reset in the daily halt"),
+    ],
+)
+def test_in_the_middle_of_a_week_too_and_with_any_reset(reset: str, moment: str, label: str, unlocks: str) -> None:
+    day = trading_day(chicago(moment), evolve(MIDWEEK, reset=time.fromisoformat(reset)))
+    assert day.label == date.fromisoformat(label)
+    assert day.unlocks_at == chicago(unlocks)
+
+
+def test_a_short_day_between_two_that_are_closed_is_not_waited_away() -> None:
+    monday, tuesday = date(2029, 12, 24), date(2029, 12, 25)
+    special = {
+        monday: SpecialDay("Christmas Eve", early_closes={"equity": time(12, 15)}),
+        tuesday: SpecialDay("Christmas", closed=frozenset({"equity"})),
+    }
+    assert MIDWEEK.calendar is not None
+    terms = Terms(reset=time(13), calendar=evolve(MIDWEEK.calendar, special_days=special))
+    assert trading_day(chicago("2029-12-21 18:00"), terms).unlocks_at == chicago("2029-12-23 13:00")
+    assert trading_day(chicago("2029-12-24 12:00"), terms).unlocks_at == chicago("2029-12-25 13:00")
+
+
+def test_a_closed_day_has_its_reset_like_any_other() -> None:
+    start = chicago("2026-01-01 12:00")
+    resets = [trading_day(start + timedelta(days=d), WITH_HOLIDAYS).ends_at for d in range(365)]
+    assert resets == [trading_day(start + timedelta(days=d), US).ends_at for d in range(365)]
+
+
+AROUND_HOLIDAYS = st.datetimes(datetime(2025, 12, 20), datetime(2028, 1, 10), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(
+    moment=AROUND_HOLIDAYS, terms=st.just(WITH_HOLIDAYS) | TERMS.map(lambda t: evolve(t, calendar=shipped_calendar()))
+)
+def test_a_lock_never_outlasts_the_next_opening_after_its_day_and_its_day_trades(
+    moment: datetime, terms: Terms
+) -> None:
+    calendar, day = shipped_calendar(), trading_day(moment, terms)
+    assert not calendar.closed_on(day.label)
+    assert day.unlocks_at >= day.ends_at
+    openings = [calendar.opens_next(ticker, day.ends_at) for ticker in ("ES", "6E", "CL", "MBT")]
+    assert day.unlocks_at <= max(day.ends_at, *filter(None, openings))
+
+
+@given(moment=AROUND_HOLIDAYS)
+def test_with_the_usual_reset_a_lock_ends_when_trading_starts(moment: datetime) -> None:
+    unlocks_at = trading_day(moment, WITH_HOLIDAYS).unlocks_at
+    assert shipped_calendar().is_open("ES", unlocks_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from flatguard.settings.load import (
     load,
 )
 from flatguard.settings.structure import as_written, key_text
+from flatguard.shipped import shipped_calendar
 
 LOGIN = '[gateway]\nuser_name = "trader1"\n'
 ACCOUNT = "[[accounts]]\nid = 25700001\n"
@@ -78,6 +79,9 @@ def refused(read: Read, file: Path) -> Refused:
     return refused
 
 
+CALENDAR = Path(__file__).parents[2] / "config" / "calendars" / "cme_globex.toml"
+
+
 # ---- what is read
 
 
@@ -99,7 +103,7 @@ def test_a_login_and_an_account_are_enough(read: Read, file: Path) -> None:
 
 
 def test_without_settings_of_its_own_the_terms_are_those_of_an_account_by_default(read: Read) -> None:
-    assert read(MINIMAL).terms == evolve(Terms(), commissions=COMMISSIONS)
+    assert read(MINIMAL).terms == evolve(Terms(), commissions=COMMISSIONS, calendar=shipped_calendar())
 
 
 def test_the_terms_are_what_the_file_says(read: Read) -> None:
@@ -108,6 +112,61 @@ def test_the_terms_are_what_the_file_says(read: Read) -> None:
     assert (terms.reset, terms.zone.key) == (time(16, 30), "America/New_York")
     assert terms.other_commission == 1
     assert terms.commissions == {**COMMISSIONS, "ES": Decimal("2.05"), "MNQ": Decimal(0)}
+
+
+def test_a_calendar_of_ones_own_lies_beside_the_settings_and_is_among_the_terms(read: Read, file: Path) -> None:
+    own = CALENDAR.read_text(encoding="utf-8").replace("ends = 2027-12-31", "ends = 2028-06-30")
+    (file.parent / "mine.toml").write_text(own, encoding="utf-8")
+    settings = read(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    assert settings.calendar.path == file.parent.absolute() / "mine.toml"
+    assert settings.terms.calendar is settings.exchange
+    assert settings.exchange.ends == date(2028, 6, 30)
+    assert settings.origins["calendar.path"] == "file:2"
+    assert read(MINIMAL).exchange.ends == date(2027, 12, 31)
+
+
+def test_sixty_days_before_the_calendar_ends_that_is_among_the_warnings(read: Read) -> None:
+    settings = read(MINIMAL)
+    assert settings.findings_at(datetime(2027, 10, 1, tzinfo=UTC)) == settings.findings
+    *others, ends_soon = settings.findings_at(datetime(2027, 12, 1, tzinfo=UTC))
+    assert tuple(others) == settings.findings
+    assert ends_soon.startswith("the exchange calendar ends on 2027-12-31")
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (('equity = "08:15"', 'equity = "8:15"'), 'early_close.equity: must be a time of day such as "16:00"'),
+        (("date = 2026-04-03", "date = 2026-04-04"), "date: 2026-04-04 is a weekend, on which nothing trades anyway"),
+        (('name = "Good Friday"\n', ""), "days[4].name: is missing"),
+    ],
+)
+def test_a_mistake_in_ones_own_calendar_is_named_with_its_line(
+    refused: Refused, file: Path, broken: tuple[str, str], error: str
+) -> None:
+    good = CALENDAR.read_text(encoding="utf-8")
+    (file.parent / "mine.toml").write_text(good.replace(*broken, 1), encoding="utf-8")
+    (line,) = refused(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    where, _, told = line.partition(": ")
+    assert told.endswith(error)
+    first = good[: good.index("date = 2026-04-03")].count("\n")
+    assert where.startswith("mine.toml:")
+    assert first <= int(where.removeprefix("mine.toml:")) <= first + 5
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, "mine.toml: there is no such file"),
+        ("reviewed = ", "mine.toml:1: not TOML: Invalid value"),
+        ("", "mine.toml:1: groups: is missing"),
+    ],
+)
+def test_ones_own_calendar_must_be_there_and_be_one(refused: Refused, file: Path, text: str | None, error: str) -> None:
+    if text is not None:
+        (file.parent / "mine.toml").write_text(text, encoding="utf-8")
+    (line,) = refused(f'[calendar]\npath = "mine.toml"\n{MINIMAL}')
+    assert line.startswith(error)
 
 
 @pytest.mark.parametrize("written", ['"500.10"', "500.10", "5001e-1"])
@@ -699,6 +758,7 @@ def complete() -> dict[str, Any]:
         "gateway": as_written(GatewaySettings("trader1")),
         "journal": as_written(JournalSettings(Path("journal.db"))),
         "trading_day": as_written(TradingDaySettings()),
+        "calendar": {"path": str(CALENDAR)},
         "commissions": {"other": "0.5"},
         "warnings": {"at": [50]},
         "rules": rules,

@@ -14,7 +14,7 @@ from flatguard.shipped import shipped
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = sorted(
-    path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*.toml") if path.parent.name != "holidays"
+    path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*.toml") if path.parent.name != "calendars"
 )
 
 

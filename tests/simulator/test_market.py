@@ -375,10 +375,10 @@ def test_the_same_seed_has_the_same_past_whoever_asks_for_what_first() -> None:
 @pytest.mark.parametrize("contract", [MNQ, CORN])
 def test_the_past_kept_the_hours_that_are_kept(contract: str) -> None:
     world = World(seed=1, start=START, options=STILL.but(sessions=True))
-    group = world.markets[contract].contract.group
+    ticker = world.markets[contract].contract.ticker
     times = [datetime.fromisoformat(bar["t"]) for bar in past_bars(world, 2, contract=contract)]
     assert len(times) > 15_000
-    assert all(is_open(at, group) for at in times)
+    assert all(is_open(at, ticker) for at in times)
     assert {bar["c"] for bar in past_bars(world, 2)} == {25000}, "where prices stand still they always have"
 
 

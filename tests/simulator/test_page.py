@@ -22,11 +22,11 @@ from attrs import fields
 from click.testing import CliRunner
 
 from flatguard.cli import cli
+from flatguard.shipped import shipped_calendar
 from flatguard.simulator import AccountSetup, Options, UserSetup, load_scenario
 from flatguard.simulator.control import SCHEMAS
 from flatguard.simulator.faults import ACCOUNT_FAULTS, EVENT_FAULTS, HUB_FAULTS, KNOWN_FAULTS, REST_FAULTS
 from flatguard.simulator.recordings import NEEDED, OPTIONAL
-from flatguard.simulator.sessions import special_days
 from tests.simulator.conftest import START
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def test_every_key_of_a_scenario_and_every_column_stands_on_the_page() -> None:
     assert named == {field.name for field in fields(AccountSetup)}
     for columns in (*NEEDED.values(), *OPTIONAL.values()):
         assert all(f"`{column}`" in PAGE for column in columns)
-    for year in {str(day.year) for day in special_days()}:
+    for year in {str(day.year) for day in shipped_calendar().special_days}:
         assert year in PAGE
 
 

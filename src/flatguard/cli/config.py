@@ -14,6 +14,7 @@ import click
 import tomli_w
 
 from flatguard.cli import config_option
+from flatguard.clock import SystemClock
 from flatguard.errors import InvalidSettings
 from flatguard.settings import paths
 from flatguard.settings.load import AccountSettings, Settings, load
@@ -77,10 +78,10 @@ def check(ctx: click.Context, as_json: bool) -> None:
         if as_json:
             _print_json({"path": str(path), "ok": False, "errors": str(error).splitlines()})
         raise
-    _warn(settings)
+    warnings = _warn(settings)
     if as_json:
         accounts = [{"id": a.id, "mode": a.mode, "rules": sorted(a.rules)} for a in settings.accounts]
-        _print_json({"path": str(path), "ok": True, "accounts": accounts, "warnings": list(settings.findings)})
+        _print_json({"path": str(path), "ok": True, "accounts": accounts, "warnings": warnings})
         return
     rules = sum(len(account.rules) for account in settings.accounts)
     click.echo(f"OK: {_count(len(settings.accounts), 'account')}, {_count(rules, 'rule')} in {path}")
@@ -146,9 +147,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _warn(settings: Settings) -> None:
-    for warning in settings.findings:
+def _warn(settings: Settings) -> list[str]:
+    """Say what is allowed and probably not meant, and return it."""
+    warnings = list(settings.findings_at(SystemClock().now()))
+    for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+    return warnings
 
 
 def _print_json(facts: Mapping[str, Any]) -> None:
@@ -178,6 +182,7 @@ def _in_force(settings: Settings) -> dict[str, Any]:
         "gateway": told("gateway", as_written(settings.gateway)),
         "journal": told("journal", as_written(settings.journal)),
         "trading_day": told("trading_day", as_written(settings.trading_day)),
+        "calendar": told("calendar", as_written(settings.calendar)),
         "commissions": told("commissions", as_written(commissions)),
         "warnings": told("warnings", as_written(settings.warnings)),
         "accounts": [account(one) for one in settings.accounts],
@@ -195,8 +200,9 @@ def _as_toml(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{pair:<{width}}  # {origin}" for pair, origin in pairs)
 
     yield f"# In force from {facts['path']}"
-    for section in ("gateway", "journal", "trading_day", "commissions", "warnings"):
-        yield from table(f"[{section}]", facts[section])
+    for section in ("gateway", "journal", "trading_day", "calendar", "commissions", "warnings"):
+        if facts[section]:
+            yield from table(f"[{section}]", facts[section])
     for account in facts["accounts"]:
         yield from table("[[accounts]]", {key: told for key, told in account.items() if key != "rules"})
         if not account["rules"]:

@@ -11,6 +11,7 @@ import trio
 
 from flatguard.cli import config_option
 from flatguard.cli.narrate import Narrator
+from flatguard.clock import SystemClock
 from flatguard.daemon.run import Guard, guard
 from flatguard.daemon.stopping import stop_on_signals
 from flatguard.secret import Secret
@@ -30,7 +31,7 @@ def command(ctx: click.Context) -> None:
     """
     path: Path = ctx.find_root().obj or config_path()
     settings = load(path, os.environ)
-    for warning in settings.findings:
+    for warning in settings.findings_at(SystemClock().now()):
         say(f"Warning: {warning}")
     key = api_key(settings.gateway.login, os.environ)
     trio.run(_run, settings, key)

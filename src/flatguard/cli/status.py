@@ -86,6 +86,11 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
             **{name: links[name] for name in ("allowance", "breaker") if name in links},
         },
         "hubs": links.get("hubs", {}),
+        "calendar": {
+            "reviewed": settings.exchange.reviewed.isoformat(),
+            "ends": settings.exchange.ends.isoformat(),
+            "warning": settings.exchange.warning(now),
+        },
     }
 
 
@@ -162,6 +167,8 @@ def lines(status: Mapping[str, Any], now: datetime, settings: Settings) -> list[
         *_rest_lines(link, zone),
         *(_hub_line(name, counters, now) for name, counters in status["hubs"].items()),
     ]
+    if warning := status["calendar"]["warning"]:
+        out.append(f"Warning: {warning}")
     for account in status["accounts"]:
         out += ["", *_account_lines(account, now, zone)]
     return out

@@ -4,22 +4,22 @@ The day turns at the reset, 17:00 in Chicago unless set otherwise, on every cale
 day. It is computed in local time, so the two nights on which the clocks change give a day of 23 and one of 25 hours.
 A reset set to an hour that the clocks skip moves forward; in an hour that comes twice it is the first.
 
-When the market is closed is a matter of the exchange, not of the reset: from Friday 16:00 to Sunday 17:00 in Chicago.
+When the market is closed is a matter of the exchange, not of the reset: it is from Friday 16:00 to Sunday 17:00 in
+Chicago, and by the calendar, where there is one, around the days on which nothing trades. Such a day has its reset like
+any other, but gives its name to no trading day.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
 
 from flatguard.model.account import Terms, TradingDay
+from flatguard.model.calendar import CHICAGO, Calendar, Group, Session, trading_date
 
 ONE_DAY = timedelta(days=1)
-FRIDAY, SATURDAY, SUNDAY = 4, 5, 6
 
-EXCHANGE = ZoneInfo("America/Chicago")
-WEEK_CLOSES = (FRIDAY, time(16))
-WEEK_OPENS = (SUNDAY, time(17))
+WEEKENDS_ONLY = Calendar(date.min, date.min, {"equity": Group(frozenset(), (Session(time(17), time(16)),))})
+"""When the exchange trades as far as is known without a calendar."""
 
 
 def trading_day(moment: datetime, terms: Terms) -> TradingDay:
@@ -31,10 +31,10 @@ def trading_day(moment: datetime, terms: Terms) -> TradingDay:
         ends_on -= ONE_DAY
     ends_at = _reset_on(ends_on, terms)
     return TradingDay(
-        label=_session_of(ends_at - timedelta.resolution),
+        label=_session_of(ends_at - timedelta.resolution, terms.calendar or WEEKENDS_ONLY),
         starts_at=_reset_on(ends_on - ONE_DAY, terms),
         ends_at=ends_at,
-        unlocks_at=_last_reset_before_opening(ends_on, terms) if _closed_for_weekend(ends_at) else ends_at,
+        unlocks_at=_last_reset_before_opening(ends_on, terms),
     )
 
 
@@ -42,21 +42,29 @@ def _reset_on(day: date, terms: Terms) -> datetime:
     return datetime.combine(day, terms.reset, terms.zone).astimezone(UTC)
 
 
-def _session_of(last_moment: datetime) -> date:
-    """Saturday and Sunday belong to Monday: Sunday evening is the beginning of Monday's session."""
-    day = last_moment.astimezone(EXCHANGE).date()
-    while day.weekday() in {SATURDAY, SUNDAY}:
+def _session_of(last_moment: datetime, calendar: Calendar) -> date:
+    """A day without a session belongs to the next that has one: Sunday evening is the beginning of Monday's."""
+    day = last_moment.astimezone(CHICAGO).date()
+    while calendar.closed_on(day):
         day += ONE_DAY
     return day
 
 
-def _closed_for_weekend(moment: datetime) -> bool:
-    local = moment.astimezone(EXCHANGE)
-    return WEEK_CLOSES <= (local.weekday(), local.time()) < WEEK_OPENS
-
-
 def _last_reset_before_opening(ends_on: date, terms: Terms) -> datetime:
     """A lockout does not end while nothing can be traded, but with the last reset before the opening, or at it."""
-    while _closed_for_weekend(_reset_on(ends_on + ONE_DAY, terms) - timedelta.resolution):
+    opening = _opening_after(_reset_on(ends_on, terms), terms.calendar or WEEKENDS_ONLY)
+    while _reset_on(ends_on + ONE_DAY, terms) <= opening:
         ends_on += ONE_DAY
     return _reset_on(ends_on, terms)
+
+
+def _opening_after(moment: datetime, calendar: Calendar) -> datetime:
+    """Return when trading starts again after a closed day around ``moment``; where there is none, ``moment`` itself."""
+    day = trading_date(moment)
+    span = calendar.span(day)
+    if span is not None and (moment < span[1] or not calendar.closed_on(day + ONE_DAY)):
+        return moment
+    while span is None or span[1] <= moment:
+        day += ONE_DAY
+        span = calendar.span(day)
+    return span[0]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
 
+from flatguard.model.calendar import Calendar
 from flatguard.model.decisions import Decision
 from flatguard.model.events import Hub
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
@@ -25,7 +26,8 @@ class Terms:
 
     ``reset`` in ``zone`` is when the trading day turns. ``commissions`` are US dollars a contract and side, by ticker,
     charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name. ``warn_at`` are
-    the shares of a limit, in percent, at which to warn.
+    the shares of a limit, in percent, at which to warn. ``calendar`` is when the exchange trades; without one, only
+    weekends are known.
     """
 
     reset: time = time(17)
@@ -33,6 +35,7 @@ class Terms:
     commissions: Mapping[str, Decimal] = field(factory=dict)
     other_commission: Decimal = Decimal("0.50")
     warn_at: tuple[int, ...] = (60, 80)
+    calendar: Calendar | None = None
 
 
 @frozen
@@ -40,7 +43,7 @@ class TradingDay:
     """One trading day of the account: ``starts_at`` belongs to it, ``ends_at`` no longer.
 
     ``label`` is the date that traders call it by. ``unlocks_at`` is when a lockout "until the reset" ends: the start of
-    the next day that trades, so a Friday's ends on Sunday.
+    the next day that trades, so a Friday's ends on Sunday, and one before a closed holiday after it.
     """
 
     label: date

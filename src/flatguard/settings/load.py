@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import time
+from datetime import datetime, time
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +21,8 @@ from attrs import define, evolve, field, frozen
 
 from flatguard.errors import InvalidSettings
 from flatguard.model.account import Terms
+from flatguard.model.calendar import Calendar
+from flatguard.model.calendar_file import MalformedCalendar, load_calendar
 from flatguard.model.ids import AccountId
 from flatguard.model.money import plain
 from flatguard.model.products import product
@@ -32,13 +34,14 @@ from flatguard.settings import paths
 from flatguard.settings.lines import Place, lines_of
 from flatguard.settings.login import Login
 from flatguard.settings.structure import UNREADABLE, Found, Reading, kinds_of, shown
+from flatguard.shipped import shipped_calendar
 
 T = TypeVar("T")
 
 _RuleTables = Mapping[str, Mapping[str, Found]]
 _TICKER = re.compile(r"[A-Za-z0-9]{1,5}")
 
-SECTIONS = ("gateway", "journal", "trading_day", "commissions", "warnings", "rules", "accounts")
+SECTIONS = ("gateway", "journal", "trading_day", "calendar", "commissions", "warnings", "rules", "accounts")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 OTHER_COMMISSION = Decimal("0.50")
@@ -129,6 +132,13 @@ class WarningSettings:
 
 
 @frozen
+class CalendarSettings:
+    """``[calendar]``: the file that says when the exchange trades; without one, the shipped one does."""
+
+    path: Path | None = None
+
+
+@frozen
 class AccountSettings:
     """``[[accounts]]``: an account and the rules in force on it, the common ones included.
 
@@ -148,7 +158,7 @@ class Settings:
 
     ``origins`` says where each value in force is from: default, environment or file:LINE. Its keys are such as
     gateway.rest_url and accounts[25700001].rules.max_contracts.limit. ``findings`` are what is allowed, and probably
-    not meant.
+    not meant. ``exchange`` is what the file of ``calendar`` holds.
     """
 
     path: Path
@@ -159,6 +169,8 @@ class Settings:
     other_commission: Decimal
     accounts: tuple[AccountSettings, ...]
     warnings: WarningSettings = WarningSettings()
+    calendar: CalendarSettings = CalendarSettings()
+    exchange: Calendar = field(factory=shipped_calendar)
     origins: Mapping[str, str] = field(factory=dict, eq=False)
     findings: tuple[str, ...] = field(default=(), eq=False)
 
@@ -166,7 +178,14 @@ class Settings:
     def terms(self) -> Terms:
         """How accounts are counted."""
         day = self.trading_day
-        return Terms(day.reset, day.zone, self.commissions, self.other_commission, self.warnings.at)
+        return Terms(
+            day.reset, day.zone, self.commissions, self.other_commission, self.warnings.at, calendar=self.exchange
+        )
+
+    def findings_at(self, now: datetime) -> tuple[str, ...]:
+        """Return the findings, and that the calendar ends soon where it does."""
+        ends_soon = self.exchange.warning(now)
+        return self.findings if ends_soon is None else (*self.findings, ends_soon)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -181,14 +200,29 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     from_environment = settings.origins["journal.path"] == "environment"
     folder = Path.cwd() if from_environment else path.absolute().parent
     settings = evolve(settings, journal=JournalSettings(folder / settings.journal.path))
+    if settings.calendar.path is not None:
+        file = path.absolute().parent / settings.calendar.path
+        settings = evolve(settings, calendar=CalendarSettings(file), exchange=_calendar_at(file))
     return evolve(settings, findings=tuple(_warnings(settings)))
 
 
-def _text_of(path: Path) -> str:
+def _calendar_at(path: Path) -> Calendar:
+    hint = "correct that file, or take the line [calendar] path out of the settings"
+    text = _text_of(path, hint)
+    _parsed(path, text)
+    try:
+        return load_calendar(text)
+    except MalformedCalendar as error:
+        reading = Reading(path, lines_of(text))
+        reading.refuse(error.place, error.what)
+        raise InvalidSettings("\n".join(reading.errors), hint=hint) from None
+
+
+def _text_of(path: Path, missing: str = "flatguard config init") -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise InvalidSettings(f"{path}: there is no such file", hint="flatguard config init") from None
+        raise InvalidSettings(f"{path}: there is no such file", hint=missing) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidSettings(f"{path}:{line}: is not UTF-8 text", hint="save the file as UTF-8") from None
@@ -239,6 +273,7 @@ class _Reader:
             gateway=self._section("gateway", GatewaySettings, {"user_name": "FLATGUARD_USER_NAME"}),
             journal=self._section("journal", JournalSettings, {"path": "FLATGUARD_JOURNAL"}),
             trading_day=self._section("trading_day", TradingDaySettings, {}),
+            calendar=self._section("calendar", CalendarSettings, {}),
             other_commission=commissions.pop("other"),
             commissions=commissions,
             accounts=tuple(self._accounts()),

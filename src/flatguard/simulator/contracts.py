@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from attrs import field, frozen
 
-from flatguard.simulator.sessions import Group, is_business_day, trading_day_start, windows
+from flatguard.simulator.sessions import is_business_day, trading_day_start, windows
 
 _MONTHS = {
     "F": "January",
@@ -145,7 +145,6 @@ def _last_friday(year: int, month: int) -> date:
 class Calendar:
     """``ends``: the last day on which a month is traded. ``rolls``: the day from which the next is the active one."""
 
-    group: Group
     ends: Callable[[int, int], date]
     rolls: Callable[[int, int], date]
 
@@ -186,25 +185,25 @@ def _calendars() -> Iterator[tuple[str, Calendar]]:
                 day += _ONE_DAY
         return day
 
-    for name, group, ends, rolls in (
-        ("equity", Group.EQUITY, third_friday, _monday_of(third_friday)),
-        ("nikkei", Group.EQUITY, second_thursday, _monday_of(second_thursday)),
-        ("fx", Group.FX, before_third_wednesday(2), _before_the_end(before_third_wednesday(2), 3)),
-        ("canada", Group.FX, before_third_wednesday(1), _before_the_end(before_third_wednesday(1), 4)),
-        ("notes", Group.RATES, _last_business_day, _before_the_month(2)),
-        ("bonds", Group.RATES, before_last(7), _before_the_month(2)),
-        ("metals", Group.METALS, before_last(2), _before_the_month(2)),
-        ("crude", Group.ENERGY, _crude_ends, _before_the_end(_crude_ends, 3)),
-        ("minicrude", Group.ENERGY, _before_the_end(_crude_ends, 1), _before_the_end(_crude_ends, 3)),
-        ("gas", Group.ENERGY, _before_the_month(3), _before_the_month(6)),
-        ("minigas", Group.ENERGY, _before_the_month(4), _before_the_month(6)),
-        ("products", Group.ENERGY, _before_the_month(1), _before_the_month(10)),
-        ("grains", Group.GRAINS, before_the_15th, _before_the_month(10)),
-        ("cattle", Group.LIVESTOCK, _last_business_day, _before_the_month(10)),
-        ("hogs", Group.LIVESTOCK, tenth_business_day, _before_the_month(10)),
-        ("crypto", Group.CRYPTO, _last_friday, _monday_of(_last_friday)),
+    for name, ends, rolls in (
+        ("equity", third_friday, _monday_of(third_friday)),
+        ("nikkei", second_thursday, _monday_of(second_thursday)),
+        ("fx", before_third_wednesday(2), _before_the_end(before_third_wednesday(2), 3)),
+        ("canada", before_third_wednesday(1), _before_the_end(before_third_wednesday(1), 4)),
+        ("notes", _last_business_day, _before_the_month(2)),
+        ("bonds", before_last(7), _before_the_month(2)),
+        ("metals", before_last(2), _before_the_month(2)),
+        ("crude", _crude_ends, _before_the_end(_crude_ends, 3)),
+        ("minicrude", _before_the_end(_crude_ends, 1), _before_the_end(_crude_ends, 3)),
+        ("gas", _before_the_month(3), _before_the_month(6)),
+        ("minigas", _before_the_month(4), _before_the_month(6)),
+        ("products", _before_the_month(1), _before_the_month(10)),
+        ("grains", before_the_15th, _before_the_month(10)),
+        ("cattle", _last_business_day, _before_the_month(10)),
+        ("hogs", tenth_business_day, _before_the_month(10)),
+        ("crypto", _last_friday, _monday_of(_last_friday)),
     ):
-        yield name, Calendar(group, ends, rolls)
+        yield name, Calendar(ends, rolls)
 
 
 CALENDARS: Mapping[str, Calendar] = MappingProxyType(dict(_calendars()))
@@ -264,7 +263,6 @@ class Contract:
     weight: Decimal
     first_price: Decimal
     active: bool
-    group: Group
     rolls_at: datetime
     """When the next month becomes the active one: with the start of that trading day."""
     ends_at: datetime
@@ -326,7 +324,7 @@ def _contract(root: str, month: str) -> Contract:
     """Return a month of a product; always the same object for the same month."""
     product = PRODUCTS[root]
     when = 2000 + int(month[1:]), _CODES.index(month[0]) + 1
-    sessions = windows(last_day := product.calendar.ends(*when), product.calendar.group)
+    sessions = windows(last_day := product.calendar.ends(*when), product.ticker)
     return Contract(
         id=f"CON.F.US.{root}.{month}",
         ticker=product.ticker,
@@ -340,7 +338,6 @@ def _contract(root: str, month: str) -> Contract:
         weight=product.weight,
         first_price=product.first_price,
         active=month == product.active,
-        group=product.calendar.group,
         rolls_at=trading_day_start(product.calendar.rolls(*when)),
         ends_at=sessions[-1][1] if sessions else trading_day_start(last_day + _ONE_DAY),
     )

@@ -236,13 +236,13 @@ class Exchange:
         """Tell whether a contract trades: it has not expired, and the exchange does not pause."""
         if self._has_expired(contract, at):
             return False
-        return not self.options.sessions or is_open(at, contract.group)
+        return not self.options.sessions or is_open(at, contract.ticker)
 
     def _takes_orders(self, contract: Contract, at: datetime) -> bool:
         """Tell whether orders are accepted; on Fridays refusals begin before the pause."""
         if self._has_expired(contract, at):
             return False
-        return not self.options.sessions or takes_orders(at, contract.group)
+        return not self.options.sessions or takes_orders(at, contract.ticker)
 
     def _is_live(self, contract_id: str) -> bool:
         return (
@@ -261,8 +261,8 @@ class Exchange:
             del self._steps[contract_id]
         elif not self._is_live(contract_id):
             del self._steps[contract_id]
-        elif self.options.sessions and not is_open(at, contract.group):
-            opening = next_opening(at, contract.group)
+        elif self.options.sessions and not is_open(at, contract.ticker):
+            opening = next_opening(at, contract.ticker)
             market.skip_to(opening)
             self._steps[contract_id] = market.next_step(opening)
         else:

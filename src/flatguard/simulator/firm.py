@@ -106,7 +106,7 @@ class Firm(Exchange):
             return
         for contract in self._clear(book, at).left:
             if not self._has_expired(contract, at):
-                again = next_opening(at + FRIDAY_REFUSALS, contract.group)
+                again = next_opening(at + FRIDAY_REFUSALS, contract.ticker)
                 self.schedule(again, partial(self._liquidate, book))
 
     def flatten(self, account_id: int, now: datetime) -> Cleared:

@@ -93,7 +93,7 @@ class Past:
 
     def _sessions(self, day: date) -> Sequence[tuple[datetime, datetime]]:
         if self.sessions:
-            return windows(day, self.contract.group)
+            return windows(day, self.contract.ticker)
         return ((trading_day_start(day), trading_day_start(day + _DAY)),)
 
     def _traded(self, at: datetime, last: int, spread: float, minutes: int) -> tuple[int, Traded]:

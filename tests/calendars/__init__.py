@@ -1,0 +1,1 @@
+"""The shipped calendar beside other people's: ``nox -s calendar``."""

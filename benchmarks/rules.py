@@ -2,9 +2,9 @@
 
 The account holds 10 positions in contracts of their own, 40 working orders and 500 trades of the day; no rule breaches.
 Events differ and follow one another, each folded into the state that the one before left, so that nothing is found
-ready which in earnest would not be. Decoding, folding and judging take turns within a round; what is printed are medians
-over the rounds, in microseconds an event and as a ratio to decoding the same event with ``gateway.everyday``. The curve
-tells the same of days with more trades. Quote the ratios: the figures move with the machine.
+ready which in earnest would not be. Decoding, folding and judging take turns within a round; what is printed are
+medians over the rounds, in microseconds an event and as a ratio to decoding the same event with ``gateway.everyday``.
+The curve tells the same of days with more trades. Quote the ratios: the figures move with the machine.
 
     python benchmarks/rules.py --rounds 15
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-
 from flatguard.model.account import AccountState, Span
 from flatguard.model.ids import ContractId
 from flatguard.model.lockouts import LockKind, Lockout

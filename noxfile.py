@@ -144,6 +144,7 @@ def bench(session: nox.Session) -> None:
     """Report how fast it is, as ratios within this run; the other clients are installed for this alone."""
     session.install("-e", ".", "pysignalr", "signalrcore")
     session.run("python", "benchmarks/breach_to_request.py", *session.posargs)
+    session.run("python", "benchmarks/rules.py")
     session.run("python", "benchmarks/simulator.py")
     session.run("python", "benchmarks/signalr.py", *session.posargs)
     session.run("python", "benchmarks/signalr.py", "--slow-handler")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 from hypothesis import strategies as st
+from immutables import Map
 
 T = TypeVar("T")
 
@@ -53,11 +54,14 @@ def _drawn(kind: Any, fixed: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchS
         if arguments[-1] is Ellipsis:
             return st.lists(_drawn(arguments[0], {}), max_size=2).map(tuple)
         return st.tuples(*(_drawn(part, {}) for part in arguments))
-    if origin is Mapping:
-        return st.dictionaries(_drawn(arguments[0], {}), _drawn(arguments[1], {}), max_size=2)
+    if origin in {Mapping, Map}:
+        rows = st.dictionaries(_drawn(arguments[0], {}), _drawn(arguments[1], {}), max_size=2)
+        return rows.map(Map) if origin is Map else rows
     if isinstance(kind, type) and issubclass(kind, Enum):
         unknown = [kind(99)] if hasattr(kind, "_missing_") and issubclass(kind, int) else []
         return st.sampled_from([*kind, *unknown])
     hints = get_type_hints(kind)
-    fields = {a.name: fixed[a.name] if a.name in fixed else _drawn(hints[a.name], {}) for a in attrs.fields(kind)}
+    fields = {
+        a.name: fixed[a.name] if a.name in fixed else _drawn(hints[a.name], {}) for a in attrs.fields(kind) if a.init
+    }
     return st.builds(kind, **fields)

@@ -8,8 +8,10 @@ from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from attrs import evolve
+from hypothesis import example, given
 from hypothesis import strategies as st
+from immutables import Map
 
 from flatguard.journal.codec import EVENT_KINDS, decode, encode
 from flatguard.model.account import AccountState, Terms
@@ -17,10 +19,12 @@ from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, 
 from flatguard.model.events import Event, Hub, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.lockouts import Lockout
-from flatguard.model.trading import OrderStatus, OrderType, Side
+from flatguard.model.trading import OrderStatus, OrderType, Side, Trade
+from tests.fakes.desk import trade
 from tests.fakes.values import drawn
 
 AT = datetime(2026, 3, 18, 14, 30, 0, 123456, tzinfo=UTC)
+SOME_TRADE = trade(1, AT)
 
 
 def same(one: object, other: object) -> bool:
@@ -39,6 +43,19 @@ def test_every_kind_of_event_comes_back_as_it_was(kind: Any, data: st.DataObject
 @given(drawn(AccountState, terms=st.just(Terms())))
 def test_an_accounts_state_comes_back_as_it_was(state: AccountState) -> None:
     assert same(decode(encode(state), AccountState), state)
+
+
+@given(
+    drawn(AccountState, terms=st.just(Terms())),
+    st.dictionaries(st.integers(1, 2**40) | st.sampled_from([2, 2**32 + 3]), drawn(Trade)),  # those two hash alike
+)
+@example(AccountState(AccountId(7)), dict.fromkeys([2, 2**32 + 3], SOME_TRADE))
+def test_equal_states_are_the_same_text_however_their_fills_came(state: AccountState, trades: dict[Any, Trade]) -> None:
+    one, other = Map(trades), Map(reversed(trades.items()))
+    for number in sorted(trades)[:3]:
+        other = other.delete(number).set(number, trades[number])
+    assert evolve(state, trades=one) == evolve(state, trades=other)
+    assert encode(evolve(state, trades=one)) == encode(evolve(state, trades=other))
 
 
 @given(drawn(Breach))

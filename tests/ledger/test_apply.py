@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
+from random import Random
 
 import pytest
 from attrs import evolve
@@ -28,6 +30,7 @@ from flatguard.model.events import (
     PositionChanged,
     QuoteMoved,
     ReadingFailed,
+    RecordRead,
     TradeMade,
 )
 from flatguard.model.ids import ContractId
@@ -168,6 +171,88 @@ def test_any_order_of_telling_gives_the_same_next_day(orders: list[list[Event]])
     assert one.realized == other.realized == realize(one)
 
 
+# four moments at most, so that many fills share one and many are told late; one before the day, one after it
+CROWDED = st.sampled_from([START - SECOND, START, START + SECOND, START + timedelta(hours=24)])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Event]:
+    """Fills in the order of their ids or not, told one by one or many at once, some again, some busted."""
+    fills = [
+        trade(
+            number,
+            draw(CROWDED),
+            draw(st.none() | st.integers(-300, 300)),
+            fees=draw(st.sampled_from(["0", "0.36"])),
+            commissions=draw(st.sampled_from([None, "0.25", "0.25", "0.50"])),
+        )
+        for number in range(1, draw(st.integers(1, 8)) + 1)
+    ]
+    rows = draw(st.lists(st.sampled_from([*fills, *(evolve(fill, voided=True) for fill in fills[:2])]), max_size=14))
+    events: list[Event] = []
+    while rows:
+        size = draw(st.integers(1, 4))
+        batch, rows = rows[:size], rows[size:]
+        events += told(*batch) if draw(st.booleans()) else [record(NOON, batch)]
+    return events
+
+
+@given(batches())
+def test_the_sums_kept_along_are_at_every_step_those_of_adding_up_from_nothing(events: list[Event]) -> None:
+    state = AccountState(ACCOUNT)
+    for event in events:
+        state = apply(state, event)
+        assert state.realized == realize(state)
+
+
+@given(batches(), st.randoms(use_true_random=False))
+def test_however_fills_are_grouped_the_day_is_the_same(events: list[Event], chance: Random) -> None:
+    rows = [row for event in events for row in (event.trades if isinstance(event, RecordRead) else (event.trade,))]
+    one = after(*told(*rows), *told(*rows))
+    chance.shuffle(rows)
+    assert after(record(NOON, rows)).realized == one.realized
+
+
+def calls_of(event: Event, state: AccountState) -> int:
+    """How many functions are called to fold ``event``, once names that are looked up often have been."""
+    apply(state, event)
+    calls = [0]
+
+    def count(_frame: object, happened: str, _what: object) -> None:
+        calls[0] += happened in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        apply(state, event)
+    finally:
+        sys.setprofile(before)
+    return calls[0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(TradeMade(NOON, trade(9_999, NOON, -10)), id="a fill"),
+        pytest.param(TradeMade(NOON, trade(9_999, NOON - SECOND, -10)), id="a fill of the same moment as the last one"),
+        pytest.param(TradeMade(NOON, trade(3, NOON - 3 * SECOND, -1)), id="a fill told again"),
+        pytest.param(record(NOON, [trade(3, NOON - 3 * SECOND, -1, commissions=None)]), id="a fill read after the hub"),
+        pytest.param(OrderChanged(NOON, order(1, MNQ)), id="an order"),
+        pytest.param(PositionChanged(NOON, position(MNQ, 1)), id="a position"),
+        pytest.param(QuoteMoved(NOON, MNQ, last=Decimal(21000)), id="a quote"),
+        pytest.param(ContractLearned(NOON, contract(MNQ)), id="a contract described again"),
+    ],
+)
+def test_folding_an_event_takes_as_much_after_a_thousand_fills_as_after_ten(event: Event) -> None:
+    def day(fills: int) -> AccountState:
+        rows = [trade(number, NOON - number * SECOND, -1) for number in range(1, fills + 1)]
+        orders = [order(number, MNQ, status=OrderStatus.FILLED) for number in range(10, 10 + fills)]
+        events = [*(OrderChanged(NOON, row) for row in orders), ContractLearned(NOON, contract(MNQ))]
+        return after(record(NOON, rows), *events)
+
+    assert calls_of(event, day(1_000)) == calls_of(event, day(10)) < 100
+
+
 # the day turns
 
 
@@ -278,6 +363,27 @@ def test_orders_that_ended_are_forgotten_after_a_minute() -> None:
     assert set(state.orders) == {1, 2}
     state = apply(state, OrderChanged(NOON + 61 * SECOND, order(2, MNQ)))
     assert set(state.orders) == set(state.order_seen) == {2}
+
+
+def test_an_order_that_ended_is_remembered_for_a_minute_and_forgotten_within_two() -> None:
+    state = after(
+        OrderChanged(NOON, order(1, MNQ)),
+        OrderChanged(NOON + SECOND, order(2, MNQ, status=OrderStatus.FILLED)),
+        OrderChanged(NOON + 61 * SECOND, order(3, MNQ)),
+    )
+    assert set(state.orders) == {1, 2, 3}
+    state = apply(state, OrderChanged(NOON + 122 * SECOND, order(3, MNQ)))
+    assert set(state.orders) == set(state.order_seen) == {1, 3}
+
+
+def test_orders_are_forgotten_also_after_the_machines_clock_was_set_back() -> None:
+    state = after(
+        OrderChanged(NOON - 7_200 * SECOND, order(1, MNQ, status=OrderStatus.FILLED)),
+        OrderChanged(NOON, order(2, MNQ)),
+        OrderChanged(NOON - 3_600 * SECOND, order(3, MNQ, status=OrderStatus.FILLED)),
+        OrderChanged(NOON - 3_500 * SECOND, order(4, MNQ)),
+    )
+    assert set(state.orders) == {2, 4}
 
 
 def test_orders_of_every_status_that_may_still_fill_are_working() -> None:

@@ -6,13 +6,22 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.ledger.apply import apply
-from flatguard.ledger.pnl import OpenProfit, commission_of, first_fill_at_or_below, mark_price, profit_at, unrealized
+from flatguard.ledger.pnl import (
+    OpenProfit,
+    commission_of,
+    first_fill_at_or_below,
+    mark_price,
+    open_by_contract,
+    profit_at,
+    unrealized,
+)
 from flatguard.model.account import AccountState, Terms
-from flatguard.model.events import ContractLearned, PositionChanged, QuoteMoved, TradeMade
+from flatguard.model.events import BarRead, ContractLearned, Event, PositionChanged, QuoteMoved, TradeMade
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Quote, Trade
 from tests.fakes.desk import ACCOUNT, CL, EP, MES, MNQ, NQ, RTY, chicago, contract, money, position, trade
@@ -133,6 +142,67 @@ def test_a_position_without_a_price_or_a_tick_size_adds_nothing_and_is_named() -
     )
     assert unrealized(state, NOW) == OpenProfit(Decimal(-200), (EP, RTY))
     assert unrealized(state, NOW + timedelta(seconds=11)) == OpenProfit(Decimal(0), (MNQ, EP, RTY))
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> list[Event]:
+    """Positions, quotes and contracts, a few seconds apart; now and then the machine's clock is set back."""
+    events: list[Event] = []
+    now = NOW
+    price = st.none() | st.sampled_from([Decimal(99), Decimal(100), Decimal("100.25"), Decimal(150)])
+    for _ in range(draw(st.integers(1, 12))):
+        now += timedelta(seconds=draw(st.sampled_from([0, 0.1, 3, 10, 11, -20])))
+        contract_id = draw(st.sampled_from([MNQ, EP, RTY]))
+        kind = draw(st.integers(0, 5))
+        if kind == 0:
+            events.append(PositionChanged(now, position(contract_id, draw(st.integers(-2, 2)))))
+        elif kind == 1:
+            events.append(ContractLearned(now, contract(contract_id)))
+        else:
+            events.append(QuoteMoved(now, contract_id, draw(price), draw(price), draw(price)))
+    return events
+
+
+@given(markets(), st.lists(st.sampled_from([0, 9, 10, 10.000001, -11]), min_size=12, max_size=12))
+def test_what_is_open_is_the_same_whether_it_was_valued_before_or_not(events: list[Event], later: list[float]) -> None:
+    state = state_with(
+        *(ContractLearned(NOW, contract(c)) for c in (MNQ, EP)),
+        *(PositionChanged(NOW, position(c, 1)) for c in (MNQ, EP, RTY)),
+        *(QuoteMoved(NOW, c, last=Decimal(100)) for c in (EP, MNQ, RTY)),
+    )
+    for event, seconds in zip(events, later, strict=False):
+        state = apply(state, event)
+        for at in (event.at, event.at + timedelta(seconds=seconds)):
+            anew = evolve(state)
+            assert not anew.memory
+            assert unrealized(state, at) == unrealized(anew, at)
+            assert list(open_by_contract(state, at).items()) == list(open_by_contract(anew, at).items())
+
+
+def test_a_price_that_came_old_is_let_go_of_when_it_is_too_old_not_when_the_one_before_it_would_be() -> None:
+    state = state_with(
+        ContractLearned(NOW, contract(MNQ)),
+        PositionChanged(NOW, position(MNQ, 1, "21000")),
+        QuoteMoved(NOW, MNQ, bid=Decimal(20999), ask=Decimal(21001)),
+    )
+    assert unrealized(state, NOW).amount == -2
+    bar = BarRead(NOW + timedelta(seconds=1), MNQ, NOW - timedelta(seconds=8), Decimal(21000), timedelta(0))
+    state = apply(state, bar)
+    assert unrealized(state, bar.at).amount == 0
+    assert unrealized(state, NOW + timedelta(seconds=2)).amount == 0
+    assert unrealized(state, NOW + timedelta(seconds=2.001)).amount == -2
+
+
+def test_a_valuation_is_not_done_again_while_nothing_has_changed() -> None:
+    state = state_with(
+        ContractLearned(NOW, contract(MNQ)),
+        PositionChanged(NOW, position(MNQ, 2, "21000")),
+        QuoteMoved(NOW, MNQ, last=Decimal(20950)),
+    )
+    once = unrealized(state, NOW)
+    assert unrealized(state, NOW + timedelta(seconds=10)) is once
+    state = apply(state, QuoteMoved(NOW, EP, last=Decimal(5800)))
+    assert unrealized(state, NOW) is once
 
 
 # realised: what each fill comes to

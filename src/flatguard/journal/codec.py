@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar, get_args
+from types import GenericAlias
+from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import JsonConverter, make_converter
 from cattrs.strategies import configure_tagged_union
+from immutables import Map
 
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Decision
@@ -19,6 +21,10 @@ from flatguard.model.events import Event
 T = TypeVar("T")
 
 EVENT_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def _is_map(kind: Any) -> bool:
+    return get_origin(kind) is Map
 
 
 def _converter() -> JsonConverter:
@@ -31,6 +37,14 @@ def _converter() -> JsonConverter:
     converter.register_structure_hook(timedelta, lambda count, _: timedelta(microseconds=count))
     converter.register_unstructure_hook(date, date.isoformat)
     converter.register_structure_hook(date, lambda text, _: date.fromisoformat(text))
+    # a Map is in no order of its own: equal ones are to be the same text
+    converter.register_unstructure_hook_func(_is_map, lambda rows: converter.unstructure(dict(sorted(rows.items()))))
+
+    def map_of(rows: Any, kind: Any) -> Map[Any, Any]:
+        plain: Any = GenericAlias(dict, get_args(kind))
+        return Map(converter.structure(rows, plain))
+
+    converter.register_structure_hook_func(_is_map, map_of)
     configure_tagged_union(Decision, converter)
     # the terms of an account are the settings', not the record's
     without_terms: Any = {"terms": override(omit=True)}

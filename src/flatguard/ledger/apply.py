@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import TypeVar, assert_never
 
 from attrs import evolve
+from immutables import Map
 
 from flatguard.ledger.held_down import ratchet
-from flatguard.ledger.pnl import add_fill, commission_of, counts_today, rate_told, realize
+from flatguard.ledger.pnl import add_fill, commission_of, counts_today, order_made, rate_told, realize
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, BlindSpell, Link
@@ -42,6 +43,7 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Order, Position, Quote, Trade
+from flatguard.model.value import changed
 
 TOMBSTONE_LIFE = timedelta(seconds=60)  # a late "open" must not revive an order that ended
 KEPT_AFTER_THEIR_DAY = timedelta(days=1)  # fills: a clock set forward and back again must not lose them
@@ -55,24 +57,24 @@ V = TypeVar("V")
 
 def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
-    if isinstance(event, ExposureRead | RecordRead):
+    if isinstance(event, (ExposureRead, RecordRead)):
         state = _broker_seen(state, event)
     state = _fold(_turn_day(state, event.at - state.clock_ahead), event)
     return ratchet(state, event.at) if state.may_hold else state
 
 
 def _fold(state: AccountState, event: Event) -> AccountState:
-    match event:
-        case PositionChanged(position=position):
-            return _with_position(_heard(state, event.at), position, event.at)
-        case OrderChanged(order=order):
-            return _with_order(_heard(state, event.at), order, event.at)
-        case TradeMade(trade=trade):
-            return _with_trades(_heard(state, event.at), (trade,), event.at)
-        case AccountChanged(account=account):
-            return evolve(state, account=account, account_seen=event.at)
+    match event:  # what comes most often first
         case QuoteMoved():
             return _with_quote(state, event)
+        case OrderChanged(at=at, order=order):
+            return _with_order(state, order, at)
+        case PositionChanged(at=at, position=position):
+            return _with_position(state, position, at)
+        case TradeMade(at=at, trade=trade):
+            return _with_trades(state, (trade,), at, last_event_at=at)
+        case AccountChanged(account=account):
+            return changed(state, account=account, account_seen=event.at)
         case BarRead():
             return _with_bar(state, event)
         case ExposureRead():
@@ -80,27 +82,30 @@ def _fold(state: AccountState, event: Event) -> AccountState:
         case RecordRead():
             return _with_record(state, event)
         case ReadingFailed(reason=reason):
-            return _perhaps_blind(evolve(state, read_failed=reason), event.at)
+            return _perhaps_blind(changed(state, read_failed=reason), event.at)
         case ClosesRefused(reason=reason):
-            return evolve(state, closes_refused=reason)
+            return changed(state, closes_refused=reason)
         case ContractLearned(contract=contract):
-            state = evolve(state, contracts=_put(state.contracts, contract.id, contract))
-            return evolve(state, realized=realize(state))  # commissions are assumed by ticker
+            ticker = state.ticker(contract.id)
+            state = changed(state, contracts=_put(state.contracts, contract.id, contract))
+            if state.ticker(contract.id) == ticker:
+                return state
+            return changed(state, realized=realize(state))  # commissions are assumed by ticker
         case ContractRefuted(contract_id=contract_id):
-            return evolve(state, contracts=_without(state.contracts, contract_id))
+            return changed(state, contracts=_without(state.contracts, contract_id))
         case LinkUp(hub=hub, at=at):
-            state = evolve(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
+            state = changed(state, links=_put(state.links, hub, Link(up=True, since=at, reason="")))
             return _seeing_again(state, at) if hub is Hub.USER else state
         case LinkDown(hub=hub, at=at, reason=reason):
             link = state.links[hub]
             since = link.since if not link.up and link.since is not None else at
-            state = evolve(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
+            state = changed(state, links=_put(state.links, hub, Link(up=False, since=since, reason=reason)))
             return _perhaps_blind(state, at)
         case EventSetAside(hub=Hub.USER, reason=reason):
-            return evolve(state, doubt=f"an event could not be understood: {reason}", doubted_at=event.at)
+            return changed(state, doubt=f"an event could not be understood: {reason}", doubted_at=event.at)
         case LockLifted(rule=rule, scope=scope):
             kept = tuple(lock for lock in state.lockouts if (lock.rule, lock.scope) != (rule, scope))
-            return evolve(state, lockouts=kept)
+            return changed(state, lockouts=kept)
         case EventSetAside() | ClockReached() | PictureCorrected():
             return state
         case _:
@@ -115,23 +120,19 @@ def _without(mapping: Mapping[K, V], key: K) -> Mapping[K, V]:
     return {k: v for k, v in mapping.items() if k != key}
 
 
-def _heard(state: AccountState, at: datetime) -> AccountState:
-    return evolve(state, last_event_at=at)
-
-
 def _perhaps_blind(state: AccountState, at: datetime) -> AccountState:
     """Blind is who neither hears nor reads. It counts from when the later of the two ended."""
     hub = state.links[Hub.USER]
     if hub.up or state.read_failed is None or state.blind_since is not None or not state.pictured:
         return state
-    return evolve(state, blind_since=max(hub.since or at, state.exposure_at or at))
+    return changed(state, blind_since=max(hub.since or at, state.exposure_at or at))
 
 
 def _seeing_again(state: AccountState, at: datetime) -> AccountState:
     return (
         state
         if state.blind_since is None
-        else evolve(state, blind_since=None, was_blind=BlindSpell(state.blind_since, at))
+        else changed(state, blind_since=None, was_blind=BlindSpell(state.blind_since, at))
     )
 
 
@@ -141,7 +142,7 @@ def _broker_seen(state: AccountState, reading: ExposureRead | RecordRead) -> Acc
         return state
     ahead = reading.at - reading.broker_at
     seen = reading.broker_at if state.broker_seen is None else max(state.broker_seen, reading.broker_at)
-    return evolve(state, broker_seen=seen, clock_ahead=ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0))
+    return changed(state, broker_seen=seen, clock_ahead=ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0))
 
 
 def _turn_day(state: AccountState, at: datetime) -> AccountState:
@@ -159,9 +160,9 @@ def _turn_day(state: AccountState, at: datetime) -> AccountState:
         if at < today.starts_at <= seen:
             return state
     today = trading_day(at, state.terms)
-    trades = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
-    state = evolve(state, today=today, trades=trades, warned={})
-    return evolve(state, realized=realize(state))
+    kept = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
+    state = changed(state, today=today, trades=Map(kept), warned={})
+    return changed(state, realized=realize(state))
 
 
 def _with_position(state: AccountState, position: Position, at: datetime) -> AccountState:
@@ -169,8 +170,9 @@ def _with_position(state: AccountState, position: Position, at: datetime) -> Acc
     held = state.positions.get(contract_id)
     before = held.size if held is not None else 0
     grew = abs(position.size) > abs(before) or position.size * before < 0
-    return evolve(
+    return changed(
         state,
+        last_event_at=at,
         positions=_put(state.positions, contract_id, position)
         if position.size
         else _without(state.positions, contract_id),
@@ -183,12 +185,23 @@ def _with_position(state: AccountState, position: Position, at: datetime) -> Acc
 def _with_order(state: AccountState, order: Order, at: datetime) -> AccountState:
     known = state.orders.get(order.id)
     if known is not None and not known.working and order.working:
-        return state  # it has ended; this word of it is older
-    orders = {i: o for i, o in state.orders.items() if o.working or at - state.order_seen.get(i, at) <= TOMBSTONE_LIFE}
-    orders[order.id] = order
-    seen = {i: moment for i, moment in state.order_seen.items() if i in orders}
-    seen[order.id] = at
-    return evolve(state, orders=orders, order_seen=seen)
+        return changed(state, last_event_at=at)  # it has ended; this word of it is older
+    if state.orders_swept_at is None or abs(at - state.orders_swept_at) > TOMBSTONE_LIFE:
+        state = _swept(state, at)
+    return changed(
+        state,
+        last_event_at=at,
+        orders=state.orders.set(order.id, order),
+        order_seen=state.order_seen.set(order.id, at),
+    )
+
+
+def _swept(state: AccountState, at: datetime) -> AccountState:
+    """Let go of orders that ended long ago. Now and then only, so that an update does not cost what all orders do."""
+    seen = state.order_seen
+    orders = {i: o for i, o in state.orders.items() if o.working or at - seen.get(i, at) <= TOMBSTONE_LIFE}
+    kept = {i: moment for i, moment in seen.items() if i in orders}
+    return changed(state, orders=Map(orders), order_seen=Map(kept), orders_swept_at=at)
 
 
 def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
@@ -196,13 +209,13 @@ def _with_quote(state: AccountState, event: QuoteMoved) -> AccountState:
 
     A last price is as old as the trade that made it, whatever is quoted since.
     """
-    known = state.quotes.get(event.contract_id) or Quote(event.contract_id)
+    contract_id, at = event.contract_id, event.at
+    known = state.quotes.get(contract_id) or Quote(contract_id)
     bid = known.bid if event.bid is None else event.bid
     ask = known.ask if event.ask is None else event.ask
-    known = evolve(known, bid=bid, ask=ask, book_at=None if bid is None and ask is None else event.at)
-    if event.last is not None:
-        known = evolve(known, last=event.last, last_at=event.at)
-    return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
+    last, last_at = (known.last, known.last_at) if event.last is None else (event.last, at)
+    quote = Quote(contract_id, last, bid, ask, last_at, None if bid is None and ask is None else at)
+    return changed(state, quotes={**state.quotes, contract_id: quote})
 
 
 def _with_bar(state: AccountState, event: BarRead) -> AccountState:
@@ -213,7 +226,7 @@ def _with_bar(state: AccountState, event: BarRead) -> AccountState:
     if known.last_at is not None and known.last_at >= traded_at:
         return state
     known = evolve(known, last=event.close, last_at=traded_at)
-    return evolve(state, quotes=_put(state.quotes, event.contract_id, known))
+    return changed(state, quotes=_put(state.quotes, event.contract_id, known))
 
 
 def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
@@ -223,7 +236,7 @@ def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
     settled = not knows_better(state.doubted_at, reading) and (
         state.record_at is not None and not knows_better(state.doubted_at, reading, began=state.record_at)
     )
-    return evolve(
+    return changed(
         state,
         exposure_at=reading.began_at,
         read_failed=None,
@@ -233,20 +246,22 @@ def _with_exposure(state: AccountState, reading: ExposureRead) -> AccountState:
 
 
 def _with_record(state: AccountState, reading: RecordRead) -> AccountState:
-    state = _with_trades(state, reading.trades, reading.at)
+    state = _with_trades(state, reading.trades, reading.at, last_event_at=state.last_event_at)
     if overtaken(state.record_at, reading):
         return state
     account = state.account if knows_better(state.account_seen, reading) else reading.account
-    return evolve(state, account=account, record_at=reading.began_at)
+    return changed(state, account=account, record_at=reading.began_at)
 
 
-def _with_trades(state: AccountState, trades: tuple[Trade, ...], at: datetime) -> AccountState:
+def _with_trades(
+    state: AccountState, trades: tuple[Trade, ...], at: datetime, *, last_event_at: datetime | None
+) -> AccountState:
     """Add fills by id. What the hub told of a cost stays when a REST row does not tell it.
 
-    A fill made after all others is added to the sums; anything else (late, voided, a cost learned) adds the day up
+    Fills made after all others are added to the sums; anything else (late, voided, a cost learned) adds the day up
     anew.
     """
-    known = dict(state.trades)
+    known = state.trades.mutate()
     rates = dict(state.commission_rates)
     by_fills, filled_at = dict(state.by_fills), dict(state.filled_at)
     in_order = True
@@ -256,7 +271,7 @@ def _with_trades(state: AccountState, trades: tuple[Trade, ...], at: datetime) -
             continue
         before = known.get(row.id)
         trade = row if before is None else _merged(before, row)
-        if trade == before:
+        if before is not None and trade == before:
             continue
         known[trade.id] = trade
         in_order = in_order and before is None
@@ -266,17 +281,24 @@ def _with_trades(state: AccountState, trades: tuple[Trade, ...], at: datetime) -
             filled_at[trade.contract_id] = at
         in_order = _learn_rate(rates, trade) and in_order
     if not added:
-        return state
-    state = evolve(state, trades=known, commission_rates=rates, by_fills=by_fills, filled_at=filled_at)
-    added.sort(key=lambda t: (t.made_at, t.id))
-    last = state.realized.last_made_at
-    if not in_order or (last is not None and added[0].made_at <= last):
-        return evolve(state, realized=realize(state))
+        return changed(state, last_event_at=last_event_at)
+    today = [trade for trade in added if counts_today(trade, state)]
+    if len(today) > 1:
+        today.sort(key=order_made)
+    in_order = in_order and (not today or order_made(today[0]) > state.realized.last_fill)
     realized = state.realized
-    for trade in added:
-        if counts_today(trade, state):
-            realized = add_fill(realized, trade, commission_of(trade, state))
-    return evolve(state, realized=realized)
+    for trade in today if in_order else ():
+        realized = add_fill(realized, trade, commission_of(trade, state))
+    state = changed(
+        state,
+        last_event_at=last_event_at,
+        trades=known.finish(),
+        commission_rates=rates,
+        by_fills=by_fills,
+        filled_at=filled_at,
+        realized=realized,
+    )
+    return state if in_order else changed(state, realized=realize(state))
 
 
 def _learn_rate(rates: dict[ContractId, Decimal], trade: Trade) -> bool:
@@ -290,6 +312,8 @@ def _learn_rate(rates: dict[ContractId, Decimal], trade: Trade) -> bool:
 
 def _merged(before: Trade, row: Trade) -> Trade:
     """A fill told again: what one telling lacks the other has, the dearer cost counts, and busted stays busted."""
+    if row == before:
+        return before
     told = [commissions for commissions in (before.commissions, row.commissions) if commissions is not None]
     return evolve(
         row,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from attrs import evolve
-
 from flatguard.model.account import AccountState, Span
 from flatguard.model.ids import ContractId
 from flatguard.model.lockouts import LockKind, Lockout
+from flatguard.model.value import changed
 
 
 def cooling(state: AccountState, at: datetime) -> tuple[Lockout, ...]:
@@ -28,7 +27,7 @@ def hold_down(state: AccountState, lock: Lockout, at: datetime) -> AccountState:
         ticker = state.ticker(contract_id)
         if lock.covers(ticker) and not any(other.covers(ticker) for other in running):
             may_hold[contract_id] = _shown(state, contract_id)
-    return evolve(state, may_hold=may_hold)
+    return changed(state, may_hold=may_hold)
 
 
 def ratchet(state: AccountState, at: datetime) -> AccountState:
@@ -42,7 +41,7 @@ def ratchet(state: AccountState, at: datetime) -> AccountState:
         left = Span(max(span.least, shown.least), min(span.most, shown.most))
         if left != Span():
             may_hold[contract_id] = left
-    return state if may_hold == state.may_hold else evolve(state, may_hold=may_hold)
+    return state if may_hold == state.may_hold else changed(state, may_hold=may_hold)
 
 
 def _shown(state: AccountState, contract_id: ContractId) -> Span:

@@ -7,21 +7,21 @@ that fills of its contract have told, else the one that the settings assume.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import reduce
 
-from attrs import frozen
-
 from flatguard.model.account import AccountState, Realized
-from flatguard.model.ids import ContractId
+from flatguard.model.ids import ContractId, TradeId
 from flatguard.model.money import ZERO
 from flatguard.model.trading import Contract, Position, Quote, Trade
+from flatguard.model.value import value
 
 QUOTE_FRESH = timedelta(seconds=10)
 PRICE_AGREEMENT = Decimal("0.01")  # two prices no further apart than this share of themselves confirm one another
 NEAR_ENTRY = Decimal("0.10")  # a price that nothing confirms is believed within this share of the entry
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 GRID = Decimal("0.0001")  # what divisions leave behind is rounded to a hundredth of a cent
 
 
@@ -40,6 +40,11 @@ def commission_of(trade: Trade, state: AccountState) -> Decimal:
     return (rate * trade.size).quantize(GRID)
 
 
+def order_made(trade: Trade) -> tuple[datetime, TradeId]:
+    """Return the place of ``trade`` among others: when it was made; of one moment, by its id."""
+    return trade.made_at, trade.id
+
+
 def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
     """Return ``realized`` with one more fill, made after all those in it."""
     gross = realized.gross + (trade.profit_and_loss or ZERO)
@@ -55,7 +60,7 @@ def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
         low_net=min(net, realized.low_net),
         high_gross=max(gross, realized.high_gross),
         high_net=max(net, realized.high_net),
-        last_made_at=trade.made_at,
+        last_fill=order_made(trade),
     )
 
 
@@ -76,7 +81,7 @@ def first_fill_at_or_above(state: AccountState, target: Decimal, *, net: bool) -
 
 def _day_so_far(state: AccountState) -> Iterator[tuple[Trade, Realized]]:
     realized = Realized()
-    for trade in sorted(state.trades.values(), key=lambda t: (t.made_at, t.id)):
+    for trade in sorted(state.trades.values(), key=order_made):
         if counts_today(trade, state):
             realized = add_fill(realized, trade, commission_of(trade, state))
             yield trade, realized
@@ -88,7 +93,7 @@ def counts_today(trade: Trade, state: AccountState) -> bool:
     return today is not None and not trade.voided and today.starts_at <= trade.made_at < today.ends_at
 
 
-@frozen
+@value
 class OpenProfit:
     """Open P&L of an account in US dollars; ``unpriced`` are the contracts held without a price to believe."""
 
@@ -96,18 +101,111 @@ class OpenProfit:
     unpriced: tuple[ContractId, ...]
 
 
+@value
+class _Worth:
+    """What a position earns by a quote, None where there is no price to believe; true from ``since`` to ``until``."""
+
+    position: Position
+    quote: Quote | None
+    contract: Contract | None
+    since: datetime
+    until: datetime
+    profit: Decimal | None
+
+
+@value
+class _Valuation:
+    """What all positions are worth, from ``since`` to ``until``."""
+
+    positions: Mapping[ContractId, Position]
+    contracts: Mapping[ContractId, Contract]
+    quotes: Mapping[ContractId, Quote]
+    since: datetime
+    until: datetime
+    worths: Mapping[ContractId, _Worth]
+    by_contract: Mapping[ContractId, Decimal]
+    total: OpenProfit
+
+
 def unrealized(state: AccountState, at: datetime) -> OpenProfit:
     """Return open P&L at ``at``. A position without a usable price adds nothing and is named."""
-    amount = ZERO
-    unpriced: list[ContractId] = []
-    for position in state.positions.values():
-        mark = mark_price(state.quotes.get(position.contract_id), position, at)
-        contract = state.contracts.get(position.contract_id)
-        if mark is None or contract is None:
-            unpriced.append(position.contract_id)
-        else:
-            amount += profit_at(position, mark, contract)
-    return OpenProfit(amount, tuple(unpriced))
+    return _valuation(state, at).total
+
+
+def open_by_contract(state: AccountState, at: datetime) -> Mapping[ContractId, Decimal]:
+    """Return the open P&L of every position that has a price to believe, in the order of contract ids."""
+    return _valuation(state, at).by_contract
+
+
+def _valuation(state: AccountState, at: datetime) -> _Valuation:
+    """Value what is held. Several rules ask for it after every event, and an event changes one price at most.
+
+    So what is known of a position is taken while it, its quote and its contract are the same and no price has become
+    too old.
+    """
+    known: _Valuation | None = state.memory.get(_valuation)
+    if (
+        known is None
+        or known.positions is not state.positions
+        or known.contracts is not state.contracts
+        or not known.since <= at <= known.until
+    ):
+        known = _valued_anew(state, at, {} if known is None else known.worths)
+    elif known.quotes is not state.quotes:
+        known = _revalued(state, at, known)
+    else:
+        return known
+    state.memory[_valuation] = known
+    return known
+
+
+def _valued_anew(state: AccountState, at: datetime, before: Mapping[ContractId, _Worth]) -> _Valuation:
+    worths: dict[ContractId, _Worth] = {}
+    for contract_id, position in sorted(state.positions.items()):
+        worth = before.get(contract_id)
+        quote, contract = state.quotes.get(contract_id), state.contracts.get(contract_id)
+        same = worth is not None and (
+            worth.position is position and worth.quote is quote and worth.contract is contract
+        )
+        if worth is None or not same or not worth.since <= at <= worth.until:
+            worth = _worth(position, quote, contract, at)
+        worths[contract_id] = worth
+    since = max((worth.since for worth in worths.values()), default=EARLIEST)
+    until = min((worth.until for worth in worths.values()), default=LATEST)
+    by_contract = {contract_id: worth.profit for contract_id, worth in worths.items() if worth.profit is not None}
+    unpriced = tuple(contract_id for contract_id in state.positions if contract_id not in by_contract)
+    total = OpenProfit(sum(by_contract.values(), ZERO), unpriced)
+    return _Valuation(state.positions, state.contracts, state.quotes, since, until, worths, by_contract, total)
+
+
+def _revalued(state: AccountState, at: datetime, known: _Valuation) -> _Valuation:
+    """Return ``known`` with what other quotes make of it; all else is the same."""
+    quotes = state.quotes
+    moved = [contract_id for contract_id, worth in known.worths.items() if quotes.get(contract_id) is not worth.quote]
+    worths, by_contract = {**known.worths}, {**known.by_contract}
+    since, until, amount = known.since, known.until, known.total.amount
+    for contract_id in moved:
+        before = worths[contract_id]
+        worth = worths[contract_id] = _worth(before.position, quotes.get(contract_id), before.contract, at)
+        if worth.profit is None or before.profit is None:
+            return _valued_anew(state, at, worths)
+        by_contract[contract_id] = worth.profit
+        amount += worth.profit - before.profit
+        since, until = max(since, worth.since), min(until, worth.until)
+    total = OpenProfit(amount, known.total.unpriced) if moved else known.total
+    return _Valuation(known.positions, known.contracts, quotes, since, until, worths, by_contract, total)
+
+
+def _worth(position: Position, quote: Quote | None, contract: Contract | None, at: datetime) -> _Worth:
+    mark = mark_price(quote, position, at)
+    profit = None if mark is None or contract is None else profit_at(position, mark, contract)
+    until = LATEST
+    for told_at in () if quote is None else (quote.last_at, quote.book_at):
+        if told_at is not None and at < told_at - QUOTE_FRESH:
+            until = at  # the clock was set back: fresh again later
+        elif told_at is not None and at <= told_at + QUOTE_FRESH:
+            until = min(until, told_at + QUOTE_FRESH)
+    return _Worth(position, quote, contract, at, until, profit)
 
 
 def profit_at(position: Position, mark: Decimal, contract: Contract) -> Decimal:
@@ -132,7 +230,9 @@ def mark_price(quote: Quote | None, position: Position, at: datetime) -> Decimal
     bid, ask = _book(quote, at)
     exit_side = bid if position.size > 0 else ask
     last = quote.last if _fresh(quote.last_at, at) else None
-    if last is not None and any(_confirm(last, side, entry) for side in (bid, ask) if side is not None):
+    if last is not None and (
+        (bid is not None and _confirm(last, bid, entry)) or (ask is not None and _confirm(last, ask, entry))
+    ):
         return last
     if bid is not None and ask is not None and _confirm(bid, ask, entry):
         return exit_side

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from attrs import evolve, frozen
+from attrs import frozen
+from immutables import Map
 
 from flatguard.model.account import AccountState
 from flatguard.model.events import ExposureRead, Hub, RecordRead
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, OrderType, Position, Side
+from flatguard.model.value import changed
 
 REST_LAG = timedelta(seconds=1.5)
 OLD_LIST = timedelta(seconds=6)  # some have been seen five seconds old, and one that is old once is so again at once
@@ -71,7 +73,7 @@ def merge_positions(state: AccountState, reading: ExposureRead) -> AccountState:
             increased[contract_id] = row.opened_at
         elif abs(size) > abs(before) or size * before < 0:
             increased[contract_id] = reading.began_at
-    return evolve(state, positions=positions, increased_at=increased, by_fills=by_fills, contradicted=contradicted)
+    return changed(state, positions=positions, increased_at=increased, by_fills=by_fills, contradicted=contradicted)
 
 
 def _credible(state: AccountState, reading: ExposureRead, contract_id: ContractId, size: int) -> bool:
@@ -114,7 +116,7 @@ def merge_orders(state: AccountState, reading: ExposureRead) -> AccountState:
     }
     for row in reading.orders:
         orders.setdefault(row.id, row)
-    return evolve(state, orders=orders, missing=tuple(sorted(missing)))
+    return changed(state, orders=Map(orders), missing=tuple(sorted(missing)))
 
 
 # --- What does not agree ---
@@ -150,7 +152,7 @@ def with_fills(state: AccountState, reading: RecordRead) -> AccountState:
     for trade in reading.trades:
         if state.exposure_at is not None and trade.id not in state.trades and not trade.voided:
             by_fills[trade.contract_id] = by_fills.get(trade.contract_id, 0) + trade.side.sign * trade.size
-    return evolve(state, by_fills=by_fills)
+    return changed(state, by_fills=by_fills)
 
 
 def differences(state: AccountState, reading: ExposureRead | RecordRead, hub_lag: timedelta) -> tuple[Difference, ...]:

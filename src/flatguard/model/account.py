@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from operator import is_
+from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
+from immutables import Map
 
 from flatguard.model.calendar import Calendar
 from flatguard.model.decisions import Decision
@@ -18,6 +20,11 @@ from flatguard.model.lockouts import Lockout
 from flatguard.model.money import ZERO
 from flatguard.model.products import product
 from flatguard.model.trading import Account, Contract, Order, Position, Quote, Trade, root_of
+from flatguard.model.value import value
+
+T = TypeVar("T")
+
+BEFORE_ALL_FILLS = (datetime.min.replace(tzinfo=UTC), TradeId(0))
 
 
 @frozen
@@ -52,13 +59,14 @@ class TradingDay:
     unlocks_at: datetime
 
 
-@frozen
+@value
 class Realized:
     """Realised P&L of the trading day, from the broker's trades.
 
     ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows and highs are the
     lowest and highest that each stood at when the fills are taken in the order in which they were made; the lows are
-    never above zero, the highs never below.
+    never above zero, the highs never below. ``last_fill`` is the place of the last fill among
+    them: when it was made, and its id.
     """
 
     gross: Decimal = ZERO
@@ -69,7 +77,7 @@ class Realized:
     low_net: Decimal = ZERO
     high_gross: Decimal = ZERO
     high_net: Decimal = ZERO
-    last_made_at: datetime | None = None
+    last_fill: tuple[datetime, TradeId] = BEFORE_ALL_FILLS
 
     @property
     def net(self) -> Decimal:
@@ -121,11 +129,12 @@ class Span:
         return max(self.least, min(self.most, size))
 
 
-@frozen
+@frozen(slots=False)  # one is made from another by copying its dictionary
 class AccountState:
     """An account as we know it, with the age of what we know.
 
-    ``orders`` holds working orders and, for a minute, those that ended. ``seen`` says when the user hub last spoke of a
+    ``orders`` holds working orders and, for a minute or two, those that ended; ``orders_swept_at`` is when the others
+    were last let go. ``seen`` says when the user hub last spoke of a
     contract's position, ``order_seen`` of an order, ``account_seen`` of the account's row; ``increased_at`` when a
     position last grew, ``flat_at`` when the hub last told that it was flat. ``exposure_at`` and ``record_at`` are
     when the newest complete readings began. ``doubt`` is why the picture may be wrong although the link is up,
@@ -154,11 +163,12 @@ class AccountState:
     seen: Mapping[ContractId, datetime] = field(factory=dict)
     increased_at: Mapping[ContractId, datetime] = field(factory=dict)
     flat_at: Mapping[ContractId, datetime] = field(factory=dict)
-    orders: Mapping[OrderId, Order] = field(factory=dict)
-    order_seen: Mapping[OrderId, datetime] = field(factory=dict)
-    trades: Mapping[TradeId, Trade] = field(factory=dict)
+    orders: Map[OrderId, Order] = field(factory=Map)
+    order_seen: Map[OrderId, datetime] = field(factory=Map)
+    orders_swept_at: datetime | None = None
+    trades: Map[TradeId, Trade] = field(factory=Map)
     commission_rates: Mapping[ContractId, Decimal] = field(factory=dict)
-    realized: Realized = Realized()
+    realized: Realized = field(factory=Realized)
     quotes: Mapping[ContractId, Quote] = field(factory=dict)
     links: Mapping[Hub, Link] = field(factory=lambda: {Hub.USER: Link(), Hub.MARKET: Link()})
     exposure_at: datetime | None = None
@@ -181,6 +191,8 @@ class AccountState:
     breached: Mapping[str, BreachMark] = field(factory=dict)
     warned: Mapping[str, int] = field(factory=dict)
     facts: Mapping[str, Any] = field(factory=dict)
+    memory: dict[object, Any] = field(factory=dict, init=False, repr=False, eq=False)
+    """What has been worked out of this state and of those before it. No part of what the account is."""
 
     @property
     def pictured(self) -> bool:
@@ -191,6 +203,13 @@ class AccountState:
     def working_orders(self) -> tuple[Order, ...]:
         """Orders that may still fill, oldest id first."""
         return tuple(sorted((o for o in self.orders.values() if o.working), key=lambda o: o.id))
+
+    def worked_out(self, work: Callable[[AccountState], T], *of: object) -> T:
+        """Return ``work(self)``, which depends on ``of`` alone: from memory, if they are the very same objects."""
+        known = self.memory.get(work)
+        if known is None or not all(map(is_, known[1], of)):
+            known = self.memory[work] = (work(self), of)
+        return cast(T, known[0])
 
     def size_of(self, contract_id: ContractId) -> int:
         """Return the signed size held in a contract."""

@@ -6,6 +6,8 @@ itself; this table serves settings, where a limit may be written either way, and
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 TICKER_OF_ROOT = {
     "BP6": "6B",
     "CA6": "6C",
@@ -46,6 +48,7 @@ TICKER_OF_ROOT = {
 }
 
 
+@lru_cache(1_000)
 def product(name: str) -> str:
     """Return the ticker that ``name`` (a ticker or a root, in any case) stands for."""
     return TICKER_OF_ROOT.get(name.upper(), name.upper())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
+from functools import cached_property, lru_cache
 from typing import Self
 
 from attrs import frozen
@@ -108,7 +109,7 @@ class Contract:
     active: bool = True
     description: str = ""
 
-    @property
+    @cached_property
     def ticker(self) -> str:
         """The exchange's ticker (``ES``), which is not always the root in the id (``EP``)."""
         return ticker_of(self.name) or root_of(self.id)
@@ -119,6 +120,7 @@ class Contract:
         return root_of(self.id)
 
 
+@lru_cache(1_000)
 def root_of(contract_id: str) -> str:
     """Return the product root in ``CON.F.US.<root>.<month>``; the whole id where it has another shape."""
     parts = contract_id.split(".")
@@ -127,6 +129,7 @@ def root_of(contract_id: str) -> str:
     return contract_id.upper()
 
 
+@lru_cache(1_000)
 def ticker_of(name: str) -> str:
     """Return the ticker in a contract name such as ``MNQU6`` or ``MNQU26``; empty where there is none."""
     stem = name.rstrip("0123456789")
@@ -201,7 +204,7 @@ class Trade:
     order_id: OrderId
 
 
-@frozen
+@value
 class Quote:
     """The merged market of one contract; parts never told are None.
 

@@ -18,6 +18,7 @@ from flatguard.model.account import AccountState, BreachMark
 from flatguard.model.decisions import Breach, Flatten, LimitNear, LockOut
 from flatguard.model.events import ClockReached, Event
 from flatguard.model.lockouts import LockKind, Lockout, union
+from flatguard.model.value import changed
 from flatguard.rules import _lockout
 from flatguard.rules._rule import Fact, Finding, Measure, Rule, breach_of, moment_of
 
@@ -91,7 +92,7 @@ class RuleBook:
             if error is not None:
                 facts[key] = before
                 failed.append(RuleFailed(rule, error))
-        return evolve(state, facts=facts), tuple(failed)
+        return changed(state, facts=facts), tuple(failed)
 
     def judge(self, state: AccountState, event: Event) -> Judgement:
         """Judge the lockouts once the exposure has been read, and every rule once the record has been read too."""
@@ -135,7 +136,7 @@ class RuleBook:
             if keeps is not False:  # who cannot say does not unlock
                 kept.append(lock)
         if len(kept) < len(state.lockouts):
-            state = evolve(state, lockouts=tuple(kept))
+            state = changed(state, lockouts=tuple(kept))
         return state, failed
 
     def _warned(
@@ -166,7 +167,7 @@ class RuleBook:
                 near.append(LimitNear(state.id, name, event.at, told, _near(measure)))
             if told != before:
                 warned[name] = told
-        return state if warned == state.warned else evolve(state, warned=warned), tuple(near), tuple(failed)
+        return state if warned == state.warned else changed(state, warned=warned), tuple(near), tuple(failed)
 
     def _breaches(self, state: AccountState, event: Event) -> tuple[dict[str, Breach], list[RuleFailed]]:
         """Return what the rules find, by name and in the order of names."""
@@ -176,8 +177,11 @@ class RuleBook:
             breach, error = _asked(_judged, name, rule.judge, state, event)
             if breach is not None:
                 breaches[name] = breach
-            _, cannot_say_when = _asked(rule.judge_again_at, state)
-            failed += [RuleFailed(name, what) for what in (error, cannot_say_when) if what is not None]
+            if error is not None:
+                failed.append(RuleFailed(name, error))
+            if type(rule).judge_again_at is not Rule.judge_again_at:
+                _, error = _asked(rule.judge_again_at, state)
+                failed += [RuleFailed(name, error)] if error is not None else []
         locked = _judged(_lockout.NAME, _lockout.judge_lockouts, state, event)
         if locked is not None:
             breaches[_lockout.NAME] = locked
@@ -230,7 +234,7 @@ def remember(state: AccountState, breach: Breach) -> AccountState:
     known = state.breached.get(breach.rule)
     since = known.since if known is not None and known.id == breach.id else breach.at
     marks = {**state.breached, breach.rule: BreachMark(breach.id, breach.cause, since, breach.at, breach.decisions)}
-    state = evolve(state, breached=marks)
+    state = changed(state, breached=marks)
     for lock in breach.lockouts:
         state = _locked(state, breach, lock)
     if not breach.lockouts or _lockout.NAME in marks:
@@ -239,7 +243,7 @@ def remember(state: AccountState, breach: Breach) -> AccountState:
     if forbidden is not None and (Flatten() in breach.decisions or {*forbidden.decisions} <= {*breach.decisions}):
         # what is open now is this breach's own to close; only what appears after it is the lockout's
         marks[_lockout.NAME] = BreachMark(breach.id, breach.cause, since, breach.at, forbidden.decisions)
-    return evolve(state, breached=marks)
+    return changed(state, breached=marks)
 
 
 def _locked(state: AccountState, breach: Breach, lock: LockOut) -> AccountState:
@@ -256,7 +260,7 @@ def _locked(state: AccountState, breach: Breach, lock: LockOut) -> AccountState:
     )
     if lock.kind is LockKind.COOLDOWN:
         state = hold_down(state, new, breach.at)
-    return evolve(state, lockouts=union(state.lockouts, (new,)))
+    return changed(state, lockouts=union(state.lockouts, (new,)))
 
 
 def _near(measure: Measure) -> str:
@@ -266,4 +270,4 @@ def _near(measure: Measure) -> str:
 
 def forget(state: AccountState, rule: str) -> AccountState:
     """Return the state with the rule's condition no longer holding. A lockout that it set stays."""
-    return evolve(state, breached={name: mark for name, mark in state.breached.items() if name != rule})
+    return changed(state, breached={name: mark for name, mark in state.breached.items() if name != rule})

@@ -31,7 +31,7 @@ def grouping(count_type: str, state: AccountState) -> Group:
 
 def count(positions: Iterable[Position], group: Group, weight: Weight) -> Decimal:
     """Return the number of contracts: the magnitudes of each group's signed sum, added up."""
-    return sum((abs(net) for net in _nets(positions, group, weight).values()), ZERO)
+    return sum(map(abs, _nets(positions, group, weight).values()), ZERO)
 
 
 def _nets(positions: Iterable[Position], group: Group, weight: Weight) -> dict[object, Decimal]:

@@ -24,7 +24,9 @@ def day_end(state: AccountState, enforcement: Enforcement, until: LockoutUntil) 
 def day_ended(rule: str, state: AccountState, enforcement: Enforcement, until: LockoutUntil) -> bool:
     """Whether the lock that ``rule`` sets is set, or what it closes is closed."""
     if enforcement == "close_all_and_lockout":
-        return any(lock.rule == rule and _covers(lock, state, until) for lock in state.lockouts)
+        return bool(state.lockouts) and any(
+            lock.rule == rule and _covers(lock, state, until) for lock in state.lockouts
+        )
     return enforcement == "close_all_positions" and not state.positions and not state.working_orders
 
 

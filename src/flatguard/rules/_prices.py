@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
 
-from flatguard.ledger.pnl import QUOTE_FRESH, mark_price, profit_at, unrealized
+from flatguard.ledger.pnl import QUOTE_FRESH, open_by_contract, unrealized
 from flatguard.model.account import AccountState
-from flatguard.model.ids import ContractId
+
+__all__ = ["open_by_contract", "without_price"]
 
 WITHOUT_FOR = timedelta(seconds=30)  # a price or a tick size that is not there yet is on its way for so long
-
-
-def open_by_contract(state: AccountState, at: datetime) -> Mapping[ContractId, Decimal]:
-    """Return the open P&L of every position that has a price to believe, in the order of contract ids."""
-    return {
-        contract_id: profit_at(position, mark, state.contracts[contract_id])
-        for contract_id, position in sorted(state.positions.items())
-        if contract_id in state.contracts
-        and (mark := mark_price(state.quotes.get(contract_id), position, at)) is not None
-    }
 
 
 def without_price(state: AccountState, at: datetime) -> str | None:

@@ -15,6 +15,7 @@ from flatguard.ledger.pnl import first_fill_at_or_below, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
+from flatguard.model.trading import Trade
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import without_price
 from flatguard.rules._rule import Finding, Measure, Rule
@@ -44,7 +45,7 @@ class DailyRealizedLoss(Rule):
         low = state.realized.low_net if self.include_fees else state.realized.low_gross
         fill = None
         if low <= -self.loss_limit:
-            fill = first_fill_at_or_below(state, -self.loss_limit, net=self.include_fees)
+            fill = state.worked_out(self._first_fill, state.realized)
         realized = self._realized(state)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
@@ -84,6 +85,9 @@ class DailyRealizedLoss(Rule):
         """The day's P&L as judged, against the limit."""
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, -self.loss_limit, "USD")
+
+    def _first_fill(self, state: AccountState) -> Trade | None:
+        return first_fill_at_or_below(state, -self.loss_limit, net=self.include_fees)
 
     def _realized(self, state: AccountState) -> Decimal:
         return state.realized.net if self.include_fees else state.realized.gross

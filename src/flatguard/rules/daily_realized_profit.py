@@ -15,6 +15,7 @@ from flatguard.ledger.pnl import first_fill_at_or_above, unrealized
 from flatguard.model.account import AccountState
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
+from flatguard.model.trading import Trade
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import without_price
 from flatguard.rules._rule import Finding, Measure, Rule
@@ -47,7 +48,7 @@ class DailyRealizedProfit(Rule):
         high = state.realized.high_net if self.include_fees else state.realized.high_gross
         fill = None
         if high >= self.target:
-            fill = first_fill_at_or_above(state, self.target, net=self.include_fees)
+            fill = state.worked_out(self._first_fill, state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
         combined = self.combined and not open_profit.unpriced and together >= self.target
@@ -84,6 +85,9 @@ class DailyRealizedProfit(Rule):
         """The day's P&L as judged, against the target."""
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, self.target, "USD")
+
+    def _first_fill(self, state: AccountState) -> Trade | None:
+        return first_fill_at_or_above(state, self.target, net=self.include_fees)
 
     def _realized(self, state: AccountState) -> Decimal:
         return state.realized.net if self.include_fees else state.realized.gross

@@ -48,6 +48,8 @@ class DailyUnrealizedLoss(Rule):
         open_loss = open_by_contract(state, event.at)
         if self.scope == "total":
             return self._judge_total(state, sum(open_loss.values(), ZERO), len(open_loss) < len(state.positions))
+        if NAME not in state.breached and min(open_loss.values(), default=ZERO) > -self.loss_limit:
+            return None
         broken = [
             contract_id
             for contract_id in sorted(state.positions)

@@ -21,6 +21,8 @@ from flatguard.rules._counting import Weight, count, give_up, grouping, offender
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules._settings import at_least, by_product, positive_weights
 
+ONE = Decimal(1)
+
 
 @frozen
 class MaxContracts(Rule):
@@ -57,11 +59,14 @@ class MaxContracts(Rule):
         return Measure(self._count(state), Decimal(self.limit))
 
     def _count(self, state: AccountState) -> Decimal:
+        return state.worked_out(self._counted, state.positions, state.contracts)
+
+    def _counted(self, state: AccountState) -> Decimal:
         return count(state.positions.values(), grouping(self.count_type, state), self._weight(state))
 
     def _weight(self, state: AccountState) -> Weight:
         def weight(position: Position) -> Decimal:
-            return self.weights.get(state.ticker(position.contract_id), Decimal(1))
+            return self.weights.get(state.ticker(position.contract_id), ONE)
 
         return weight
 

@@ -57,11 +57,7 @@ class MaxContractsPerInstrument(Rule):
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach when any product is above its limit."""
-        broken = {
-            ticker: (held, limit, rows)
-            for ticker, rows in _by_ticker(state).items()
-            if (limit := self._limit(ticker)) is not None and (held := self._count(state, rows)) > limit
-        }
+        broken = state.worked_out(self._broken, state.positions, state.contracts)
         if not broken:
             return None
         decisions = [
@@ -75,10 +71,20 @@ class MaxContractsPerInstrument(Rule):
             figures=tuple((ticker, f"{plain(held)} of {limit}") for ticker, (held, limit, _) in broken.items()),
         )
 
+    def _broken(self, state: AccountState) -> dict[str, tuple[Decimal, int, list[Position]]]:
+        return {
+            ticker: (held, limit, rows)
+            for ticker, rows in _by_ticker(state).items()
+            if (limit := self._limit(ticker)) is not None and (held := self._count(state, rows)) > limit
+        }
+
     def measure(self, state: AccountState, at: datetime) -> Measure | None:
         """The product that is nearest to its limit; None while nothing limited is held."""
+        return state.worked_out(self._nearest, state.positions, state.contracts)
+
+    def _nearest(self, state: AccountState) -> Measure | None:
         held = [
-            (limit - self._count(state, rows), ticker, self._count(state, rows), limit)
+            (limit - (count_held := self._count(state, rows)), ticker, count_held, limit)
             for ticker, rows in _by_ticker(state).items()
             if (limit := self._limit(ticker)) is not None
         ]
@@ -92,6 +98,8 @@ class MaxContractsPerInstrument(Rule):
         return f"{plain(held)} {ticker} held, limit {limit}{known}"
 
     def _count(self, state: AccountState, rows: list[Position]) -> Decimal:
+        if len(rows) == 1:
+            return Decimal(abs(rows[0].size))
         return count(rows, grouping(self.count_type, state), _one_each)
 
     def _limit(self, ticker: str) -> int | None:

@@ -212,8 +212,15 @@ def _as_toml(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _pair(key: str, value: Any) -> str:
-    """Write a key and its value on one line, tables inline."""
+    """Write a key and its value on one line, tables and arrays inline."""
+    return f"{key_text(key)} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """Write a value on one line; a key of a table that is not set is left out."""
     if isinstance(value, dict):
-        pairs = ", ".join(_pair(k, v) for k, v in value.items())
-        return f"{key_text(key)} = " + (f"{{ {pairs} }}" if pairs else "{}")
-    return tomli_w.dumps({key: value}).rstrip("\n")
+        pairs = ", ".join(_pair(k, v) for k, v in value.items() if v is not None)
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return tomli_w.dumps({"k": value}).removeprefix("k = ").rstrip("\n")

@@ -83,9 +83,9 @@ class Finding:
 class Contradiction:
     """Two settings that do not go together, as the rule that sees it says it.
 
-    ``key`` is the field of that rule at which to put it right, ``entry`` the key within it where it is a table; ``text``
-    follows their name in a line. ``refused``: these settings cannot be in force. The others are allowed, and probably
-    not meant.
+    ``key`` is the field of that rule at which to put it right, ``entry`` the key within it where it is a table.
+    ``text`` follows their name in a line. ``refused``: these settings cannot be in force; else they are allowed, and
+    probably not meant.
     """
 
     key: str

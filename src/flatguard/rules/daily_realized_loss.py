@@ -88,6 +88,11 @@ class DailyRealizedLoss(Rule):
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, -self.loss_limit, "USD")
 
+    @property
+    def acts(self) -> bool:
+        """Whether it closes anything."""
+        return self.enforcement != "alert_only"
+
     def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
         """An amount that costs alone make up; an end of a lock that is not set."""
         yield from pocket_change("loss_limit", self.loss_limit, terms)

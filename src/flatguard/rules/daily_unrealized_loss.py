@@ -99,16 +99,10 @@ class DailyUnrealizedLoss(Rule):
     def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
         """A limit that the day's own is reached before; an end of a lock that is not set."""
         day = others.get("daily_realized_loss")
-        if isinstance(day, DailyRealizedLoss) and day.enforcement != "alert_only" and self.loss_limit >= day.loss_limit:
-            what = (
-                "which is reached first unless the day is in profit"
-                if day.combined
-                else "so one loss may be more than the day's"
-            )
-            yield Contradiction(
-                "loss_limit",
-                f"is {dollars(self.loss_limit)}, not below the {dollars(day.loss_limit)} of daily_realized_loss, {what}",
-            )
+        if isinstance(day, DailyRealizedLoss) and day.acts and self.loss_limit >= day.loss_limit:
+            above = f"is {dollars(self.loss_limit)}, not below the {dollars(day.loss_limit)} of daily_realized_loss"
+            first, more = "which is reached first unless the day is in profit", "so one loss may be the day's and more"
+            yield Contradiction("loss_limit", f"{above}, {first if day.combined else more}")
         yield from pocket_change("loss_limit", self.loss_limit, terms)
         if self.lockout_until != "daily_reset" and not self.lockout:
             yield Contradiction("lockout_until", 'has no effect without a lock; write scope = "total", lockout = true')

@@ -72,7 +72,9 @@ class MaxContracts(Rule):
                     entry=ticker,
                 )
         if self.lockout_on_breach and self.enforcement != "close_all":
-            yield Contradiction("enforcement", "has no effect: lockout_on_breach closes everything; keep one of the two")
+            yield Contradiction(
+                "enforcement", "has no effect: lockout_on_breach closes everything; keep one of the two"
+            )
 
     def _count(self, state: AccountState) -> Decimal:
         return state.worked_out(self._counted, state.positions, state.contracts)

@@ -358,13 +358,13 @@ class _Reader:
         place = (*place, "rules")
         own = self._rule_tables(raw.get("rules", {}), place)
         rules, off = self._rules(name, own, common, place)
-        if account is UNREADABLE:
-            return account
-        for rule in rules:
-            self.places[number, rule, ""] = (*place, rule) if rule in own else ("rules", rule)
-            for key, given in {**common.get(rule, {}), **own.get(rule, {})}.items():
-                self.places[number, rule, key] = given.place
-        return evolve(account, rules=rules, switched_off=off)
+        if account is not UNREADABLE:
+            account = evolve(account, rules=rules, switched_off=off)
+            for rule in rules:
+                self.places[account.id, rule, ""] = (*place, rule) if rule in own else ("rules", rule)
+                for key, given in {**common.get(rule, {}), **own.get(rule, {})}.items():
+                    self.places[account.id, rule, key] = given.place
+        return account
 
     def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:
         """Read the tables of rules below ``place``, by the rule's name."""

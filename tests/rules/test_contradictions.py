@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from flatguard.model.account import Terms
+from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Contradiction, Rule
 from flatguard.rules.blindness import Blindness
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
@@ -14,6 +15,7 @@ from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from tests.fakes.other_rules import Touchy
 
 FIVE = MaxContracts(limit=5, weights={"MNQ": Decimal("0.1")})
 DAY_LOSS = DailyRealizedLoss(Decimal(500))
@@ -34,6 +36,11 @@ def test_a_rule_names_the_products_of_its_settings_by_their_tickers() -> None:
     assert FIVE.products() == {"MNQ"}
     assert MaxContractsPerInstrument(limits={"EP": 1, "mnq": 2}).products() == {"ES", "MNQ"}
     assert Blindness().products() == frozenset()
+
+
+def test_a_rule_that_cannot_say_which_products_it_names_does_not_keep_the_others_from_it() -> None:
+    book = RuleBook({"max_contracts": FIVE, "touchy": Touchy("faulty", {"NQ": 1})})
+    assert book.products() == {"max_contracts": {"MNQ"}, "touchy": frozenset()}
 
 
 # max_contracts

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from attrs import evolve, frozen
 
 from flatguard import cli
 from flatguard.cli import config as room
+from flatguard.cli.config import PRESETS, preset_text
+from flatguard.rules.daily_realized_loss import DailyRealizedLoss
+from flatguard.rules.max_contracts import MaxContracts
 from flatguard.settings import paths
 from flatguard.settings.load import load
 from flatguard.shipped import shipped
+from tests.fakes import other_rules
 
 LOGIN = '[gateway]\nuser_name = "trader1"\n'
 ACCOUNT = "[[accounts]]\nid = 25700001\n"
@@ -86,7 +92,7 @@ Holds = Callable[[str], None]
 # ---- init
 
 
-@pytest.mark.parametrize("preset", ["example", "topstep-50k"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_init_writes_a_file_that_passes_the_check(run: Run, file: Path, preset: str) -> None:
     ran = run("config", "init", "--preset", preset, "--user-name", 'jo "x" \\', "--account", 42)
     assert ran == Ran(0, f"Wrote {file}\nNext: set the limits to your own, then\n  flatguard config check\n", "")
@@ -164,11 +170,45 @@ def test_init_refuses_what_the_file_could_not_hold(run: Run, file: Path, words: 
 
 
 def test_the_shipped_files_hold_what_init_replaces_exactly_once() -> None:
-    from flatguard.cli.config import PRESETS
+    for name in PRESETS:
+        assert preset_text(name).count('\nuser_name = "trader1"') == 1
+        assert preset_text(name).count("\nid = 25700001") == 1
 
-    for name in PRESETS.values():
-        assert shipped(name).count('\nuser_name = "trader1"') == 1
-        assert shipped(name).count("\nid = 25700001") == 1
+
+# Topstep's help center, "What are the limits of the Trading Combine" and "Express Funded Account Parameters", as of
+# September 2026: contracts in minis (of the Express Funded Account the lowest rung of its scaling plan), and the daily
+# loss limit.
+TOPSTEP = {
+    "topstep-50k": (5, 1000),
+    "topstep-100k": (10, 2000),
+    "topstep-150k": (15, 3000),
+    "topstep-express-50k": (2, 1000),
+    "topstep-express-100k": (3, 2000),
+    "topstep-express-150k": (3, 3000),
+}
+
+
+def test_there_is_a_preset_for_every_kind_and_size() -> None:
+    assert PRESETS.keys() == {"example", *TOPSTEP}
+
+
+@pytest.mark.parametrize("preset", TOPSTEP)
+def test_a_preset_holds_the_published_figures_and_contradicts_nothing(file: Path, holds: Holds, preset: str) -> None:
+    holds(preset_text(preset))
+    settings = load(file, {})
+    contracts, daily_loss = TOPSTEP[preset]
+    rules = settings.accounts[0].rules
+    assert settings.findings == ()
+    whole, loss = rules["max_contracts"], rules["daily_realized_loss"]
+    assert isinstance(whole, MaxContracts)
+    assert (whole.limit, whole.count_type, set(whole.weights.values())) == (contracts, "net", {Decimal("0.1")})
+    assert isinstance(loss, DailyRealizedLoss)
+    assert (loss.loss_limit, loss.combined, loss.include_fees) == (daily_loss, True, True)
+
+
+@pytest.mark.parametrize("preset", TOPSTEP)
+def test_a_preset_says_where_its_figures_are_from_and_when_they_were_looked_up(preset: str) -> None:
+    assert re.search(r"^# Checked in \w+ 20\d\d\. Source: ", preset_text(preset), re.MULTILINE)
 
 
 # ---- check
@@ -319,13 +359,41 @@ def test_what_show_prints_is_a_settings_file_that_puts_the_same_in_force(
         DISTINCTIVE,
         LOGIN + ACCOUNT + f"[calendar]\npath = '{calendar}'\n",
         LOGIN + ACCOUNT,
-        shipped("example.toml"),
-        shipped("presets/topstep-50k.toml"),
+        *map(preset_text, PRESETS),
     ):
         holds(text)
         again = tmp_path / "again.toml"
         again.write_text(run("config", "show").out, encoding="utf-8")
         assert evolve(load(again, {}), path=file) == load(file, {})
+
+
+ELABORATE = """\
+[rules.elaborate]
+sessions = [{ start = "08:30", until = 2026-12-24 }, { start = "17:00", days = [0, 6] }]
+closed_on = [2026-12-25, "2027-01-01"]
+main = { start = 09:00:00 }
+[rules.elaborate.by_product.MNQ]
+start = "09:30"
+"""
+
+
+def test_show_writes_tables_within_tables_arrays_of_tables_and_dates(
+    run: Run, file: Path, holds: Holds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_rules.install(monkeypatch)
+    holds(f"{ELABORATE}{LOGIN}{ACCOUNT}")
+    ran = run("config", "show")
+    assert (
+        'sessions = [{ start = "08:30", days = [0, 1, 2, 3, 4], until = "2026-12-24" },'
+        ' { start = "17:00", days = [0, 6] }]'
+    ) in ran.out
+    assert 'closed_on = ["2026-12-25", "2027-01-01"]' in ran.out
+    again = tmp_path / "again.toml"
+    again.write_text(ran.out, encoding="utf-8")
+    assert evolve(load(again, {}), path=file) == load(file, {})
+    shown = json.loads(run("config", "show", "--json").out)["accounts"][0]["rules"]["elaborate"]
+    assert shown["closed_on"] == {"value": ["2026-12-25", "2027-01-01"], "from": "file:3"}
+    assert run("config", "check").status == 0
 
 
 def test_show_as_json_has_each_value_with_its_origin(run: Run, file: Path, holds: Holds) -> None:

@@ -99,6 +99,9 @@ def standing(account: AccountId = ONE, at: datetime = NOW, **more: Any) -> Stand
     return Standing(account, at, json.dumps({**body, **more}))
 
 
+FINDING = "max_contracts names MMQ, which the broker does not know; did you mean MNQ?"
+
+
 def lock(until: datetime | None = FIVE_PM, account: AccountId = ONE) -> Judged:
     row = Lockout(account, "daily_realized_loss", "account", ago(60), until, "Realised loss: -$500.00", "a1")
     return Judged(account, ClockReached(ago(60)), locks=(row,))
@@ -444,6 +447,13 @@ def test_a_person_reads_protection_first_and_then_what_matters(status: Status, j
         "  order 7 sell 1 MNQZ6 stop 24900 (open)",
         "  order 8 sell 1 MNQZ6 market market (open)",
     ]
+
+
+def test_what_was_found_of_the_settings_stands_with_the_account(status: Status, journal: Journal) -> None:
+    journal(started(), standing(findings=[FINDING]), Alive(ago(1), UP))
+    (account,) = json.loads(status("--json").stdout)["accounts"]
+    assert account["findings"] == [FINDING]
+    assert f"  Warning: {FINDING}" in status().stdout.splitlines()
 
 
 def test_a_person_is_told_that_nothing_runs(status: Status) -> None:

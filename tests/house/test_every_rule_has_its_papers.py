@@ -19,7 +19,7 @@ from flatguard.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "rules"
-MACHINERY = {"book", "discover", "locks", "near_limits", "facts"}
+MACHINERY = {"book", "contradictions", "discover", "locks", "near_limits", "facts"}
 
 HEADINGS = ["What it watches", "When it acts", "What it does", "Settings", "Example", "What it cannot do"]
 LOGIN_AND_ACCOUNT = '[gateway]\nuser_name = "trader1"\n\n{}\n[[accounts]]\nid = 25700001\n'

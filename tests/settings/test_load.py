@@ -40,6 +40,7 @@ from flatguard.settings.load import (
 )
 from flatguard.settings.structure import as_written, key_text
 from flatguard.shipped import shipped_calendar
+from tests.fakes import other_rules
 
 LOGIN = '[gateway]\nuser_name = "trader1"\n'
 ACCOUNT = "[[accounts]]\nid = 25700001\n"
@@ -321,7 +322,7 @@ def test_an_account_that_is_in_shadow_because_nothing_was_said_is_warned_of(read
     assert read(text + 'mode = "enforce"\n').accounts[0].mode == "enforce"
 
 
-def test_a_products_limit_above_that_of_the_account_is_warned_of(read: Read) -> None:
+def test_a_products_limit_above_that_of_the_account_is_warned_of(read: Read, file: Path) -> None:
     text = """\
 [rules.max_contracts]
 limit = 5
@@ -334,10 +335,89 @@ user_name = "trader1"
 id = 1
 mode = "enforce"
 """
+    place = f"{file}:5: rules.max_contracts_per_instrument.limits"
     assert read(text).findings == (
-        "accounts[1]: max_contracts_per_instrument allows 6 NQ, which count 6, but max_contracts allows 5",
-        "accounts[1]: max_contracts_per_instrument allows 51 MES, which count 51, but max_contracts allows 5",
+        f"{place}.NQ: allows 6, which count 6, but max_contracts allows 5",
+        f"{place}.MES: allows 51, which count 51, but max_contracts allows 5",
     )
+
+
+CONTRADICTING = """\
+[gateway]
+user_name = "trader1"
+[rules.max_contracts]
+limit = 5
+[rules.max_contracts_per_instrument]
+enforcement = "close_all"
+[rules.max_contracts_per_instrument.limits]
+MNQ = 2
+EP = 3
+[[accounts]]
+id = 1
+mode = "enforce"
+[[accounts]]
+id = 2
+mode = "enforce"
+[accounts.rules.max_contracts]
+limit = 2
+[[accounts]]
+id = 3
+mode = "enforce"
+[accounts.rules.max_contracts_per_instrument]
+default_limit = 9
+"""
+
+
+def test_a_contradiction_is_told_at_the_line_where_it_is_written_and_of_the_accounts_that_have_it(
+    read: Read, file: Path
+) -> None:
+    common, own = "rules.max_contracts_per_instrument", "accounts[3].rules.max_contracts_per_instrument"
+    assert read(CONTRADICTING).findings == (
+        f"{file}:9: {common}.limits.EP: allows 3, which count 3, but max_contracts allows 2 (account 2)",
+        f"{file}:22: {own}.default_limit: allows 9 of each, but max_contracts allows 5 in all",
+    )
+
+
+def test_what_all_accounts_have_in_common_is_told_once(read: Read, file: Path) -> None:
+    text = CONTRADICTING.replace("limit = 5", "limit = 2").replace("default_limit = 9\n", "")
+    text = text.replace("[rules.max_contracts]\n", "[rules.max_contracts]\nweights = { ES = 1 }\n", 1)
+    assert read(text).findings == (
+        f"{file}:10: rules.max_contracts_per_instrument.limits.EP: allows 3, which count 3, but max_contracts allows 2",
+    )
+
+
+@pytest.fixture
+def touchy(monkeypatch: pytest.MonkeyPatch) -> None:
+    other_rules.install(monkeypatch)
+
+
+TOUCHY = f"[rules.max_contracts]\n[rules.touchy]\nmood = 'MOOD'\n{MINIMAL}mode = 'enforce'\n"
+
+
+@pytest.mark.usefixtures("touchy")
+def test_a_rule_of_another_distribution_says_itself_what_it_contradicts(read: Read, file: Path) -> None:
+    assert read(TOUCHY.replace("MOOD", "odd")).findings == (
+        f"{file}:2: rules.touchy: is odd until 17:00:00",
+        f"{file}:2: rules.touchy.table.NQ: is not there",
+        f"{file}:3: rules.touchy.mood: cannot be odd beside max_contracts",
+    )
+
+
+@pytest.mark.usefixtures("touchy")
+def test_what_cannot_be_in_force_together_is_an_error(refused: Refused) -> None:
+    text = TOUCHY.replace("MOOD", "bad")
+    assert refused(text) == ["config.toml:3: rules.touchy.mood: cannot be bad beside max_contracts"]
+
+
+@pytest.mark.usefixtures("touchy")
+def test_a_rule_that_cannot_say_what_it_contradicts_is_told_and_in_force(read: Read, file: Path) -> None:
+    settings = read(TOUCHY.replace("MOOD", "faulty"))
+    assert settings.findings == (f"{file}:2: rules.touchy: cannot say what it contradicts: ZeroDivisionError: 0 by 0",)
+    assert settings.accounts[0].rules["touchy"] == other_rules.Touchy("faulty")
+
+
+def test_nothing_is_said_of_contradictions_while_a_value_cannot_be_read(refused: Refused) -> None:
+    assert len(refused(CONTRADICTING + "typo = 1\n")) == 1
 
 
 # ---- what is refused

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from flatguard.cli.config import PRESETS, preset_text
 from flatguard.settings import paths
 from flatguard.settings.load import load
 from flatguard.shipped import shipped
 
 CONFIG = Path(__file__).parents[2] / "config"
-SHIPPED = sorted(
-    path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*.toml") if path.parent.name != "calendars"
-)
 
 
 def test_the_settings_and_the_state_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -27,13 +25,19 @@ def test_the_settings_and_the_state_have_folders_of_their_own(monkeypatch: pytes
     assert paths.config_path().parent != paths.state_folder()
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_file_of_settings_loads(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_loads(name: str, tmp_path: Path) -> None:
     copied = tmp_path / "config.toml"
-    copied.write_text(shipped(name), encoding="utf-8")
+    copied.write_text(preset_text(name), encoding="utf-8")
     settings = load(copied, {})
     assert settings.findings == ()
     assert all(account.rules for account in settings.accounts)
+
+
+def test_every_shipped_file_is_of_a_preset_or_a_calendar() -> None:
+    files = {path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*.toml")}
+    calendars = {name for name in files if name.startswith("calendars/")}
+    assert files - calendars == {name for names in PRESETS.values() for name in names}
 
 
 def test_the_example_shows_every_key_and_its_true_default(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The rules of other distributions may use all of this; ours use part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.settings.structure import UNREADABLE, Found, Reading, as_written, kinds_of
+
+MIDNIGHT = datetime(2026, 12, 24, tzinfo=UTC)
 
 
 def reading() -> Reading:
@@ -63,6 +65,7 @@ class Window:
     steps: Sequence[Step] = ()
     names: Mapping[str, Step] = field(factory=dict)
     closed: bool | None = None
+    last: date | None = None
 
     @end.validator
     def _after_start(self, _field: object, end: time) -> None:
@@ -130,6 +133,8 @@ def test_a_check_that_needs_a_refused_neighbour_waits_until_that_is_mended() -> 
         (3, Literal[1, 3], 3),
         ("5", Decimal, Decimal(5)),
         (-3, Decimal, Decimal(-3)),
+        ("2026-12-24", date, date(2026, 12, 24)),
+        (date(2026, 12, 24), date, date(2026, 12, 24)),
         ("Europe/Berlin", ZoneInfo, ZoneInfo("Europe/Berlin")),
     ],
 )
@@ -153,6 +158,13 @@ def test_a_value_becomes_what_its_field_is(raw: Any, kind: Any, value: Any) -> N
         ("5_0", Decimal, 'must be a number, not "5_0"; write one such as "500" or "0.25"'),
         ("٥", Decimal, 'must be a number, not "٥"; write one such as "500" or "0.25"'),
         (10**15, Decimal, f"must be a number of 15 digits at most before and after its point, not {10**15}"),
+        ("24.12.2026", date, 'must be a date, not "24.12.2026"; write "2026-12-24"'),
+        ("2026-02-30", date, 'must be a date, not "2026-02-30"; write "2026-12-24"'),
+        (
+            datetime(2026, 12, 24, 9, tzinfo=UTC),
+            date,
+            'must be a date, not 2026-12-24 09:00:00+00:00; write "2026-12-24"',
+        ),
         ("", ZoneInfo, 'is not a known time zone: ""; write one such as "America/Chicago"'),
     ],
 )
@@ -231,6 +243,7 @@ WINDOWS = st.builds(
     ).map(tuple),
     names=st.dictionaries(st.text(), st.builds(Step, st.decimals(1, 999, places=4))),
     closed=st.booleans(),
+    last=st.dates(),
 )
 
 

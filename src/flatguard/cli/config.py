@@ -22,7 +22,13 @@ from flatguard.settings.structure import as_written, key_text
 from flatguard.shipped import shipped
 
 SCHEMA_VERSION = 1
-PRESETS = {"example": "example.toml", "topstep-50k": "presets/topstep-50k.toml"}
+TOPSTEP = [f"topstep-{kind}{size}" for kind in ("", "express-") for size in ("50k", "100k", "150k")]
+PRESETS = {
+    "example": ("example.toml",),
+    **{name: ("presets/topstep.toml", f"presets/{name}.toml") for name in TOPSTEP},
+}
+"""The shipped files that make up each, one after the other: what several have in common is written once."""
+
 STAND_INS = {"user_name": "trader1", "id": 25700001}
 """What the shipped files hold where ``init`` writes the trader's own."""
 
@@ -41,7 +47,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="example", help="What to start from.")
+@click.option("--preset", type=click.Choice(tuple(PRESETS)), default="example", help="What to start from.")
 @click.option("--user-name", callback=_not_blank, help="Your login name on the platform.")
 @click.option("--account", type=click.IntRange(1, 2**63 - 1), metavar="ID", help="The broker's number of your account.")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
@@ -51,7 +57,7 @@ def init(ctx: click.Context, preset: str, user_name: str | None, account: int | 
     path = _path(ctx)
     if os.path.lexists(path) and not force:
         raise InvalidSettings(f"{path}: is there already", hint="--force replaces it; --config names another file")
-    text = shipped(PRESETS[preset])
+    text = preset_text(preset)
     for key, value in (("user_name", user_name), ("id", account)):
         if value is not None:
             text = text.replace(_pair(key, STAND_INS[key]), _pair(key, value), 1)
@@ -111,6 +117,11 @@ def show_path(ctx: click.Context) -> None:
 
 for taking_config in (command, init, check, show, show_path):
     config_option(taking_config)
+
+
+def preset_text(name: str) -> str:
+    """Return the settings file that ``init`` writes for a preset, with its stand-ins."""
+    return "".join(map(shipped, PRESETS[name]))
 
 
 def _path(ctx: click.Context) -> Path:
@@ -212,8 +223,15 @@ def _as_toml(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _pair(key: str, value: Any) -> str:
-    """Write a key and its value on one line, tables inline."""
+    """Write a key and its value on one line, tables and arrays inline."""
+    return f"{key_text(key)} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """Write a value on one line; a key of a table that is not set is left out."""
     if isinstance(value, dict):
-        pairs = ", ".join(_pair(k, v) for k, v in value.items())
-        return f"{key_text(key)} = " + (f"{{ {pairs} }}" if pairs else "{}")
-    return tomli_w.dumps({key: value}).rstrip("\n")
+        pairs = ", ".join(_pair(k, v) for k, v in value.items() if v is not None)
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return tomli_w.dumps({"k": value}).removeprefix("k = ").rstrip("\n")

@@ -131,6 +131,7 @@ def _unknown(account_id: int) -> dict[str, Any]:
         "working_orders": [],
         "limits": [],
         "lockouts": [],
+        "findings": [],
     }
 
 
@@ -210,6 +211,7 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
         day = account["realized_pnl"] if account["realized_pnl"] is not None else "unknown"
         open_pnl = account["unrealized_pnl"] if account["unrealized_pnl"] is not None else "unknown"
         out.append(f"  balance {account['balance']} USD, realised today {day}, open {open_pnl}")
+    out += [f"  Warning: {finding}" for finding in account.get("findings", ())]
     for lock in account["lockouts"]:
         until = lock.get("condition") or "an administrator unlocks it"
         if lock["until"] is not None:

@@ -24,6 +24,7 @@ from flatguard.daemon.contracts import LEARN_S, Contracts
 from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.prices import Prices
+from flatguard.daemon.products import Products
 from flatguard.daemon.recovery import recover
 from flatguard.daemon.sole_guard import sole_guard
 from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
@@ -95,6 +96,7 @@ class Guard:
     tell: Tell
     hubs: Mapping[Hub, Link]
     token: Token
+    products: Products
     on_entry: list[Callable[[Entry], None]] = field(factory=list)
 
     def note(self, entry: Entry) -> None:
@@ -113,6 +115,7 @@ class Guard:
         standing = self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
         if (login := self.token.state).phase is Phase.LOGIN_REFUSED:
             standing["reason"] = "; ".join(filter(None, (str(login), str(standing["reason"]))))
+        standing["findings"] = list(self.products.findings(account_id))
         return standing
 
     def link(self) -> dict[str, str]:
@@ -229,7 +232,8 @@ async def _guard(
         watch=market_hub.watch,
     )
     hubs = {Hub.USER: user_listener.link, Hub.MARKET: market_listener.link}
-    at_work = Guard(board, standings, pipeline, keeper, allowance, patience, clock, tell, hubs, token)
+    products = Products(routine, {account_id: book.products() for account_id, book in books.items()}, tell)
+    at_work = Guard(board, standings, pipeline, keeper, allowance, patience, clock, tell, hubs, token, products)
 
     def report(event: Event) -> None:
         try:
@@ -281,6 +285,7 @@ async def _guard(
             services.start_soon(_keep_token, token, stored, world, tell)
         async with trio.open_nursery() as sources:
             sources.start_soon(check_accounts)
+            sources.start_soon(products.keep)
             sources.start_soon(user_hub.listen)
             sources.start_soon(market_hub.listen)
             sources.start_soon(prices.keep, feed_in.send)

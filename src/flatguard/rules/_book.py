@@ -202,6 +202,10 @@ class RuleBook:
                 measures[name] = measure
         return Answers(measures, blind, tuple(failed))
 
+    def products(self) -> Mapping[str, frozenset[str]]:
+        """Return the tickers that each rule's settings name. A rule that cannot say names none."""
+        return {name: _asked(rule.products)[0] or frozenset() for name, rule in self.rules.items()}
+
     def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
         """Return the next moment later than ``after`` at which something must be judged though nothing happens.
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import Breach, Decision, LockOut
 from flatguard.model.events import Event
 from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind, Lockout
@@ -79,6 +79,21 @@ class Finding:
     on_record: bool = False
 
 
+@frozen
+class Contradiction:
+    """Two settings that do not go together, as the rule that sees it says it.
+
+    ``key`` is the field of that rule at which to put it right, ``entry`` the key within it where it is a table.
+    ``text`` follows their name in a line. ``refused``: these settings cannot be in force; else they are allowed, and
+    probably not meant.
+    """
+
+    key: str
+    text: str
+    entry: str = ""
+    refused: bool = False
+
+
 class Rule(ABC):
     """A trader's rule. Subclasses are frozen attrs classes; their fields are the keys of the rule's table.
 
@@ -111,6 +126,17 @@ class Rule(ABC):
     def measure(self, state: AccountState, at: datetime) -> Measure | None:
         """Return where the account stands against the rule's limit; None where it has none to show."""
         return None
+
+    def products(self) -> frozenset[str]:
+        """Return the tickers that the settings name; those that the broker does not know are told to the trader."""
+        return frozenset()
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterable[Contradiction]:
+        """Return what does not go together: settings of this rule with each other, with the other rules, the terms.
+
+        ``others`` are the rules in force on the same account, by name. Asked once, when the settings are read.
+        """
+        return ()
 
 
 def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:

@@ -6,19 +6,21 @@ open. Reaching the limit is a breach. Closes everything, cancels everything and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import first_fill_at_or_below, unrealized
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
 from flatguard.model.trading import Trade
+from flatguard.rules._contradictions import lock_that_never_comes, pocket_change
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import without_price
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import loss_amount
 
 NAME = "daily_realized_loss"
@@ -85,6 +87,16 @@ class DailyRealizedLoss(Rule):
         """The day's P&L as judged, against the limit."""
         amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, -self.loss_limit, "USD")
+
+    @property
+    def acts(self) -> bool:
+        """Whether it closes anything."""
+        return self.enforcement != "alert_only"
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """An amount that costs alone make up; an end of a lock that is not set."""
+        yield from pocket_change("loss_limit", self.loss_limit, terms)
+        yield from lock_that_never_comes(self.enforcement, self.lockout_until)
 
     def _first_fill(self, state: AccountState) -> Trade | None:
         return first_fill_at_or_below(state, -self.loss_limit, net=self.include_fees)

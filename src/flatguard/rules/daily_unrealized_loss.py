@@ -6,21 +6,24 @@ with ``scope = "total"`` everything; locks the account only if ``lockout`` is se
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import CloseContract, Decision, Flatten
 from flatguard.model.events import Event
 from flatguard.model.ids import ContractId
 from flatguard.model.money import ZERO, dollars
+from flatguard.rules._contradictions import pocket_change
 from flatguard.rules._day_end import LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import open_by_contract, without_price
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import loss_amount
+from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 
 NAME = "daily_unrealized_loss"
 
@@ -92,6 +95,17 @@ class DailyUnrealizedLoss(Rule):
             return None
         amount = sum(open_loss.values(), ZERO) if self.scope == "total" else min(open_loss.values())
         return Measure(amount, -self.loss_limit, "USD")
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A limit that the day's own is reached before; an end of a lock that is not set."""
+        day = others.get("daily_realized_loss")
+        if isinstance(day, DailyRealizedLoss) and day.acts and self.loss_limit >= day.loss_limit:
+            above = f"is {dollars(self.loss_limit)}, not below the {dollars(day.loss_limit)} of daily_realized_loss"
+            first, more = "which is reached first unless the day is in profit", "so one loss may be the day's and more"
+            yield Contradiction("loss_limit", f"{above}, {first if day.combined else more}")
+        yield from pocket_change("loss_limit", self.loss_limit, terms)
+        if self.lockout_until != "daily_reset" and not self.lockout:
+            yield Contradiction("lockout_until", 'has no effect without a lock; write scope = "total", lockout = true')
 
 
 def _closing(state: AccountState, contract_id: ContractId, decision: Decision) -> bool:

@@ -5,20 +5,20 @@ Judged after every event; at the limit is allowed. Locks the account only if ``l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import Decision, Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.money import plain
 from flatguard.model.trading import Position
 from flatguard.rules._counting import Weight, count, give_up, grouping, offender
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import at_least, by_product, positive_weights
 
 ONE = Decimal(1)
@@ -57,6 +57,24 @@ class MaxContracts(Rule):
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """Contracts held against the limit."""
         return Measure(self._count(state), Decimal(self.limit))
+
+    def products(self) -> frozenset[str]:
+        """Those that are weighed."""
+        return frozenset(self.weights)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A product of which not one contract is allowed; an enforcement in place of which everything is closed."""
+        for ticker, weight in self.weights.items():
+            if weight > self.limit:
+                yield Contradiction(
+                    "weights",
+                    f"lets one contract count {plain(weight)}, above the limit of {self.limit}, so none can be held",
+                    entry=ticker,
+                )
+        if self.lockout_on_breach and self.enforcement != "close_all":
+            yield Contradiction(
+                "enforcement", "has no effect: lockout_on_breach closes everything; keep one of the two"
+            )
 
     def _count(self, state: AccountState) -> Decimal:
         return state.worked_out(self._counted, state.positions, state.contracts)

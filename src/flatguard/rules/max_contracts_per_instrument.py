@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.money import plain
 from flatguard.model.trading import Position
 from flatguard.rules._counting import count, give_up, grouping
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import at_least, by_product, sizes_from_zero
+from flatguard.rules.max_contracts import MaxContracts
 
 ALLOW_WITH_LIMIT = re.compile(r"allow_with_limit:([1-9]\d*)")
 
@@ -92,6 +93,27 @@ class MaxContractsPerInstrument(Rule):
             return None
         _, ticker, count_held, limit = min(held)
         return Measure(count_held, Decimal(limit), of=ticker)
+
+    def products(self) -> frozenset[str]:
+        """Those that have a limit."""
+        return frozenset(self.limits)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A limit that the account's own is reached before; limits that allow nothing."""
+        whole, other = others.get("max_contracts"), self._limit("")
+        if isinstance(whole, MaxContracts):
+            for ticker, limit in self.limits.items():
+                if (counted := limit * whole.weights.get(ticker, Decimal(1))) > whole.limit:
+                    yield Contradiction(
+                        "limits",
+                        f"allows {limit}, which count {plain(counted)}, but max_contracts allows {whole.limit}",
+                        entry=ticker,
+                    )
+            if other is not None and other > whole.limit:
+                key = "unknown_symbol_action" if self.default_limit is None else "default_limit"
+                yield Contradiction(key, f"allows {other} of each, but max_contracts allows {whole.limit} in all")
+        if other == 0 and not any(self.limits.values()):
+            yield Contradiction("limits", "allows no contract of any product; write one such as MNQ = 1")
 
     def _sentence(self, ticker: str, held: Decimal, limit: int) -> str:
         known = "" if ticker in self.limits else f", {ticker} is not among the limits"

@@ -24,13 +24,11 @@ from flatguard.model.account import Terms
 from flatguard.model.calendar import Calendar
 from flatguard.model.calendar_file import MalformedCalendar, load_calendar
 from flatguard.model.ids import AccountId
-from flatguard.model.money import plain
 from flatguard.model.products import product
 from flatguard.rules import discover
 from flatguard.rules._rule import Rule
-from flatguard.rules.max_contracts import MaxContracts
-from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from flatguard.settings import paths
+from flatguard.settings.contradictions import Contradictions
 from flatguard.settings.lines import Place, lines_of
 from flatguard.settings.login import Login
 from flatguard.settings.structure import UNREADABLE, Found, Reading, kinds_of, shown
@@ -189,21 +187,38 @@ class Settings:
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """Read the settings at ``path``. Raises InvalidSettings with every error, one a line, in the order of the file."""
+    """Read the settings at ``path``. Raises InvalidSettings with every error, one a line, in the order of the file.
+
+    What contradicts itself is among them once every value can be read.
+    """
     text = _text_of(path)
     tree = _parsed(path, text)
     reader = _Reader(Reading(path, lines_of(text)), tree, environ)
     settings = reader.settings()
+    if not reader.reading.errors:
+        from_environment = settings.origins["journal.path"] == "environment"
+        folder = Path.cwd() if from_environment else path.absolute().parent
+        settings = evolve(settings, journal=JournalSettings(folder / settings.journal.path))
+        if settings.calendar.path is not None:
+            file = path.absolute().parent / settings.calendar.path
+            settings = evolve(settings, calendar=CalendarSettings(file), exchange=_calendar_at(file))
+        settings = evolve(settings, findings=tuple(_findings(reader, settings)))
     if errors := reader.reading.errors:
         what = "that line" if len(errors) == 1 else f"these {len(errors)} lines"
         raise InvalidSettings("\n".join(errors), hint=f"correct {what}, then: flatguard config check")
-    from_environment = settings.origins["journal.path"] == "environment"
-    folder = Path.cwd() if from_environment else path.absolute().parent
-    settings = evolve(settings, journal=JournalSettings(folder / settings.journal.path))
-    if settings.calendar.path is not None:
-        file = path.absolute().parent / settings.calendar.path
-        settings = evolve(settings, calendar=CalendarSettings(file), exchange=_calendar_at(file))
-    return evolve(settings, findings=tuple(_warnings(settings)))
+    return settings
+
+
+def _findings(reader: _Reader, settings: Settings) -> Iterator[str]:
+    """Return what is allowed, and probably not meant; refuse what cannot be meant."""
+    for account in settings.accounts:
+        name = f"accounts[{account.id}]"
+        if not account.rules:
+            yield f"{name}: no rule is on, so this account is NOT PROTECTED; write one, such as [rules.max_contracts]"
+        elif settings.origins[f"{name}.mode"] == "default":
+            yield f'{name}: is in shadow, so its rules judge and nothing is sent; write mode = "enforce"'
+    rules = {account.id: account.rules for account in settings.accounts}
+    yield from Contradictions(reader.reading, reader.places).of(rules, settings.terms)
 
 
 def _calendar_at(path: Path) -> Calendar:
@@ -261,6 +276,7 @@ class _Reader:
     known: Mapping[str, type[Rule]] = field(factory=discover)
     origins: dict[str, str] = field(factory=dict)
     first_named: dict[int, Place] = field(factory=dict)
+    places: dict[tuple[int, str, str], Place] = field(factory=dict)  # of account, rule and key; "" is the rule's table
 
     def settings(self) -> Settings:
         alone = self.tree.keys() & self.known.keys()
@@ -340,8 +356,15 @@ class _Reader:
         name = self.reading.name(place)
         self.origins |= {f"{name}.{key}": self.reading.origin(found.get(key)) for key in kinds}
         place = (*place, "rules")
-        rules, off = self._rules(name, self._rule_tables(raw.get("rules", {}), place), common, place)
-        return account if account is UNREADABLE else evolve(account, rules=rules, switched_off=off)
+        own = self._rule_tables(raw.get("rules", {}), place)
+        rules, off = self._rules(name, own, common, place)
+        if account is not UNREADABLE:
+            account = evolve(account, rules=rules, switched_off=off)
+            for rule in rules:
+                self.places[account.id, rule, ""] = (*place, rule) if rule in own else ("rules", rule)
+                for key, given in {**common.get(rule, {}), **own.get(rule, {})}.items():
+                    self.places[account.id, rule, key] = given.place
+        return account
 
     def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:
         """Read the tables of rules below ``place``, by the rule's name."""
@@ -374,22 +397,3 @@ class _Reader:
                 self.known[name], found, (*place, name) if name in own else ("rules", name)
             )
         return rules, tuple(off)
-
-
-def _warnings(settings: Settings) -> Iterator[str]:
-    """Find what is allowed, and probably not meant."""
-    for account in settings.accounts:
-        name = f"accounts[{account.id}]"
-        if not account.rules:
-            yield f"{name}: no rule is on, so this account is NOT PROTECTED; write one, such as [rules.max_contracts]"
-        elif settings.origins[f"{name}.mode"] == "default":
-            yield f'{name}: is in shadow, so its rules judge and nothing is sent; write mode = "enforce"'
-        whole = account.rules.get("max_contracts")
-        each = account.rules.get("max_contracts_per_instrument")
-        if isinstance(whole, MaxContracts) and isinstance(each, MaxContractsPerInstrument):
-            for ticker, limit in each.limits.items():
-                if (count := limit * whole.weights.get(ticker, Decimal(1))) > whole.limit:
-                    yield (
-                        f"{name}: max_contracts_per_instrument allows {limit} {ticker}, which count {plain(count)},"
-                        f" but max_contracts allows {whole.limit}"
-                    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,6 +36,7 @@ _AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _DURATION = re.compile(r"([0-9]{1,9})([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _CLOCK = re.compile(r"([01][0-9]|2[0-3])(:[0-5][0-9]){1,2}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _CREDENTIAL = re.compile(r"api[_-]?key|token|passw|secret|credential|^key$", re.IGNORECASE)
 
@@ -294,6 +295,17 @@ def _time_of_day(raw: object) -> time:
     return time.fromisoformat(text)
 
 
+def _date(raw: object) -> date:
+    if isinstance(raw, date) and not isinstance(raw, datetime):
+        return raw
+    try:
+        if isinstance(raw, str) and _DATE.fullmatch(raw):
+            return date.fromisoformat(raw)
+    except ValueError:
+        pass  # such as 2026-02-30
+    raise ValueError(f'must be a date, not {shown(raw)}; write "2026-12-24"')
+
+
 def _zone(raw: object) -> ZoneInfo:
     name = _text(raw)
     try:
@@ -326,6 +338,7 @@ def _path(raw: object) -> Path:
 def _writer() -> Converter:
     writer = Converter(use_alias=True)
     writer.register_unstructure_hook(Decimal, lambda amount: f"{amount:f}")
+    writer.register_unstructure_hook(date, date.isoformat)
     writer.register_unstructure_hook(time, lambda at: at.isoformat("seconds" if at.second else "minutes"))
     writer.register_unstructure_hook(timedelta, lambda duration: int(duration.total_seconds()))
     writer.register_unstructure_hook(ZoneInfo, str)
@@ -340,6 +353,7 @@ _SCALARS: Mapping[Any, Callable[[object], Any]] = {
     Decimal: _amount,
     str: _text,
     bool: _switch,
+    date: _date,
     time: _time_of_day,
     timedelta: _duration,
     ZoneInfo: _zone,

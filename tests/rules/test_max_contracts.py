@@ -65,18 +65,6 @@ def test_the_examples_count_as_they_say_and_breach_above_the_limit(
 @pytest.mark.parametrize(
     ("steps", "settings", "decisions"),
     [
-        pytest.param(
-            [(MNQ, 7), (ES, -2)],
-            {"enforcement": "reduce_to_limit"},
-            [ReduceTo(ES, 0), ReduceTo(MNQ, 5)],
-            id="001-4 net, reduce",
-        ),
-        pytest.param(
-            [(MNQ, 4), (MNQ_Z, -2)],
-            {"count_type": "gross", "enforcement": "reduce_to_limit"},
-            [ReduceTo(MNQ_Z, 1)],
-            id="001-5 gross, reduce",
-        ),
         pytest.param([(MNQ, 3), (MNQ, -3)], {}, [], id="a flip is no breach"),
         pytest.param(
             [(MES, 2), (ES, 4), (MNQ, 3)],

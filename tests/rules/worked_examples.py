@@ -144,7 +144,7 @@ def play(example: Example) -> str:
 def rules_of(rule: str, written: str) -> tuple[Mapping[str, Rule], Terms]:
     """Read settings as the daemon reads them: keys of ``rule`` itself, and tables of other rules or of the whole."""
     own: dict[str, Any] = {}
-    file: dict[str, Any] = {"gateway": {"user_name": "trader1"}, "rules": {rule: own}, "accounts": [{"id": ACCOUNT}]}
+    file: dict[str, Any] = {"rules": {rule: own}}
     parts = re.findall(r"`([^`]+)`", written)
     if re.sub(r"`[^`]+`", "", written).strip(" ,") not in {"", "defaults"} or (written == "defaults") == bool(parts):
         raise NotUnderstood(f"settings are TOML in backticks, defaults or as above, not {written!r}")
@@ -155,9 +155,24 @@ def rules_of(rule: str, written: str) -> tuple[Mapping[str, Rule], Terms]:
             file[key] = value
         else:
             own[key] = value
+    return _loaded(file)
+
+
+@cache
+def all_rules() -> Mapping[str, Rule]:
+    """Return every rule that has a page, set as in the page's example."""
+    rules: dict[str, Any] = {}
+    for page in sorted(PAGES.glob("*.md")):
+        (block,) = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        rules |= tomllib.loads(block)["rules"]
+    return _loaded({"rules": rules})[0]
+
+
+def _loaded(file: dict[str, Any]) -> tuple[Mapping[str, Rule], Terms]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
-        path.write_text(tomli_w.dumps(file), encoding="utf-8")
+        whole = {"gateway": {"user_name": "trader1"}, "accounts": [{"id": ACCOUNT}], **file}
+        path.write_text(tomli_w.dumps(whole), encoding="utf-8")
         settings = load(path, {})
     return settings.accounts[0].rules, settings.terms
 

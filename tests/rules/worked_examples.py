@@ -221,8 +221,8 @@ def step(pattern: str, *, passes: bool = False) -> Callable[[Step], Step]:
 class Player:
     """An account under the rules of one row, and what has come of it so far.
 
-    Time passes as in the daemon: every moment that the rules name is judged, the record is read now and then, and the
-    market goes on quoting the last price. What a row tells of one moment comes a millisecond apart. Nothing that the
+    Time passes as in the daemon: every moment that the rules name is judged, positions, orders and fills are read, and
+    the market goes on quoting the last price. What a row tells of one moment comes a millisecond apart. Nothing that the
     rules call for is carried out; the row says what is.
     """
 
@@ -466,14 +466,20 @@ class Player:
         desk = self._desk
         while (named := desk.book.next_moment(self._state, self._now)) is not None and named < until:
             desk.now = named
+            self._read_positions()
             self._tell(ClockReached(named))
         desk.now = until
         self._told_now = False
         for contract_id, quote in self._state.quotes.items():
             self._tell(QuoteMoved(until, contract_id, quote.last, quote.bid, quote.ask))
+        self._read_positions()
         if self._state.read_failed is None:
             self._read()
         self._tell(ClockReached(until))
+
+    def _read_positions(self) -> None:
+        if self._state.read_failed is None:
+            self._tell(exposure(self._now, self._state.positions.values(), self._state.working_orders))
 
     def _read(self, *more: Trade) -> None:
         trades = (*self._state.trades.values(), *more)

@@ -222,8 +222,8 @@ class Player:
     """An account under the rules of one row, and what has come of it so far.
 
     Time passes as in the daemon: every moment that the rules name is judged, positions, orders and fills are read, and
-    the market goes on quoting the last price. What a row tells of one moment comes a millisecond apart. Nothing that the
-    rules call for is carried out; the row says what is.
+    the market goes on quoting the last price. What a row tells of one moment comes a
+    millisecond apart. Nothing that the rules call for is carried out; the row says what is.
     """
 
     page: str

@@ -12,6 +12,8 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, evolve, field, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flatguard.daemon import pipeline as pipeline_module
 from flatguard.daemon.pipeline import LONGEST_SLEEP_S, Batch, Pipeline, contracts_of, merged
@@ -28,13 +30,20 @@ from flatguard.model.events import (
     PositionChanged,
     QuoteMoved,
     RecordRead,
+    TradeMade,
 )
-from flatguard.model.ids import AccountId, ContractId
+from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.lockouts import Lockout
-from flatguard.model.trading import Account, Position
+from flatguard.model.money import ZERO
+from flatguard.model.trading import Account, Position, Side, Trade
 from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Finding, Rule
+from flatguard.rules.blindness import Blindness
+from flatguard.rules.daily_realized_loss import DailyRealizedLoss
+from flatguard.rules.daily_realized_profit import DailyRealizedProfit
+from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
+from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 from tests.fakes.clock import TrioClock
 from tests.fakes.entries import ACCOUNT, MNQ, OTHER
 
@@ -92,8 +101,13 @@ class Line:
 
 @asynccontextmanager
 async def open_line(
-    rules: Mapping[str, Rule], *accounts: AccountId, start: datetime = MORNING, pictured: bool = True
+    rules: Mapping[str, Rule],
+    *accounts: AccountId,
+    start: datetime = MORNING,
+    pictured: bool = True,
+    others: Mapping[str, Rule] | None = None,
 ) -> AsyncIterator[Line]:
+    """Open a line; all accounts but the first are under ``others`` where these are given."""
     accounts = accounts or (ACCOUNT,)
     board = Board({account: AccountState(account) for account in accounts})
     clock = TrioClock(start)
@@ -101,7 +115,7 @@ async def open_line(
     told_in, told_out = trio.open_memory_channel[Told | Withdrawn](100_000)
     line: Line
     pipeline = Pipeline(
-        {account: RuleBook(rules) for account in accounts},
+        {a: RuleBook(rules if others is None or a == accounts[0] else others) for a in accounts},
         board,
         clock,
         note=lambda entry: line.entries.append(entry),
@@ -153,6 +167,75 @@ async def test_events_of_all_accounts_reach_all_and_those_of_strangers_reach_non
         await line.send(LinkUp(MORNING, Hub.USER), position(1, MORNING, AccountId(1)))
         assert all(state.links[Hub.USER].up for state in line.board.states.values())
         assert line.events(PositionChanged) == []
+
+
+STRICT: dict[str, Rule] = {
+    "max_contracts": MaxContracts(limit=1),
+    "daily_realized_loss": DailyRealizedLoss(Decimal(100)),
+    "daily_unrealized_loss": DailyUnrealizedLoss(Decimal(10)),
+    "blindness": Blindness(5),
+}
+LOOSE: dict[str, Rule] = {
+    "max_contracts": MaxContracts(limit=9, enforcement="reduce_to_limit"),
+    "daily_realized_profit": DailyRealizedProfit(Decimal(100)),
+    "max_contracts_per_instrument": MaxContractsPerInstrument({"MNQ": 0}),
+}
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([ACCOUNT, OTHER]),
+        st.sampled_from(["position", "trade", "quote", "reading"]),
+        st.integers(-4, 4),
+        st.sampled_from([0, 1, 7, 90]),
+    ),
+    max_size=12,
+)
+
+
+async def course(steps: list[tuple[AccountId, str, int, int]], *accounts: AccountId) -> dict[AccountId, list[Any]]:
+    """Play the steps of ``accounts``; return of each what was judged and told of it, and how it ended."""
+    first, second = (STRICT, LOOSE) if accounts[0] == ACCOUNT else (LOOSE, STRICT)
+    async with open_line(first, *accounts, others=second) as line:
+        for number, (account, what, size, wait) in enumerate(steps):
+            await trio.sleep(wait + 0.37)  # so that nothing happens at the very moment that a rule named
+            now = line.clock.now()
+            if what == "quote":
+                await line.send(QuoteMoved(now, MNQ, Decimal(25000 + size)))
+            elif account not in accounts:
+                continue
+            elif what == "position":
+                await line.send(position(size, now, account))
+            elif what == "trade":
+                profit = Decimal(size * 30)
+                order_id = OrderId(number)
+                fill = Trade(
+                    TradeId(number), account, MNQ, now, Decimal(1), profit, ZERO, ZERO, Side.SELL, 1, False, order_id
+                )
+                await line.send(TradeMade(now, fill))
+            else:
+                await line.send(*picture(now, account, now))
+        await trio.sleep(60.5)
+        judged = [entry for entry in line.entries if isinstance(entry, Judged)]
+        messages = line.messages()
+        return {
+            a: [
+                [entry for entry in judged if entry.account_id == a],
+                [m for m in messages if (m.breach.account_id if isinstance(m, Told) else m.account_id) == a],
+                line.board.states[a].lockouts,
+            ]
+            for a in accounts
+        }
+
+
+@settings(max_examples=25)
+@given(steps=STEPS)
+def test_two_accounts_with_opposite_settings_never_influence_each_other(
+    steps: list[tuple[AccountId, str, int, int]],
+) -> None:
+    """Each comes out as if it were alone. A price is the market's, and so both hear of it."""
+    both = trio.run(course, steps, ACCOUNT, OTHER, clock=trio.testing.MockClock(autojump_threshold=0))
+    for account in (ACCOUNT, OTHER):
+        alone = trio.run(course, steps, account, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert both[account] == alone[account]
 
 
 # moments

@@ -16,10 +16,11 @@ from flatguard import rules
 from flatguard.model.ids import AccountId
 from flatguard.rules import discover
 from flatguard.settings.load import load
+from tests.rules.worked_examples import examples_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "rules"
-MACHINERY = {"book", "contradictions", "discover", "locks", "near_limits", "facts"}
+MACHINERY = {"book", "contradictions", "discover", "locks", "near_limits", "facts", "worked_examples"}
 
 HEADINGS = ["What it watches", "When it acts", "What it does", "Settings", "Example", "What it cannot do"]
 LOGIN_AND_ACCOUNT = '[gateway]\nuser_name = "trader1"\n\n{}\n[[accounts]]\nid = 25700001\n'
@@ -120,6 +121,15 @@ def test_the_example_on_the_page_loads(rule: str, tmp_path: Path) -> None:
     (account,) = load(file, {}).accounts
     assert account.id == AccountId(25700001)
     assert isinstance(account.rules[rule], discover()[rule])
+
+
+def test_every_page_has_worked_examples_by_ids_of_their_own() -> None:
+    """``tests/rules/test_worked_examples.py`` runs them."""
+    ids = [example.id for rule in OURS for example in examples_of(rule)]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"([A-Z]+|\d{3})-\d+[a-z]?", row) for row in ids)
+    for rule in OURS:
+        assert "[Worked examples](../worked-examples.md)" in section(rule, "Example")
 
 
 @pytest.mark.parametrize("rule", OURS)

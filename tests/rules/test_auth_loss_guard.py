@@ -51,13 +51,6 @@ def woken(account: Desk, can_trade: bool) -> Desk:
 # the examples
 
 
-def test_010_1_an_account_that_may_trade_is_left_alone() -> None:
-    account = desk()
-    account.hold(MNQ, 1)
-    tell(account, can_trade=True)
-    assert not account.told
-
-
 def test_010_2_when_trading_is_taken_away_everything_is_closed_and_the_account_locked() -> None:
     account = desk()
     account.hold(MNQ, 2)
@@ -81,15 +74,6 @@ def test_010_2_when_trading_is_taken_away_everything_is_closed_and_the_account_l
     account.later(5).look()
     assert [b.id for b in account.last.standing] == [breach.id]  # still closing
     assert len(account.told) == 1
-
-
-def test_010_3_when_it_may_trade_again_the_lock_is_gone_and_trading_is_allowed() -> None:
-    account = desk()
-    tell(account, can_trade=False)
-    tell(account, can_trade=True)
-    assert account.locked_until() == []
-    account.hold(MNQ, 1)
-    assert [breach.rule for breach in account.told] == [NAME]
 
 
 def test_010_4_at_the_start_it_is_known_from_a_reading() -> None:

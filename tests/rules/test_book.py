@@ -9,19 +9,33 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flatguard.enforcement.next_step import Held, next_steps
+from flatguard.enforcement.plan import Wanted
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
-from flatguard.model.events import ClockReached, Event
-from flatguard.model.lockouts import Lockout
-from flatguard.rules._book import Judgement, RuleBook, RuleFailed
+from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo, WithoutOrder
+from flatguard.model.events import (
+    AccountChanged,
+    ClockReached,
+    Event,
+    Hub,
+    LinkDown,
+    LinkUp,
+    PositionChanged,
+    ReadingFailed,
+    TradeMade,
+)
+from flatguard.model.ids import OrderId
+from flatguard.model.lockouts import LockKind, Lockout, latest_end
+from flatguard.rules._book import Judgement, RuleBook, RuleFailed, remember
 from flatguard.rules._rule import Finding, Measure, Rule
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
-from tests.fakes.desk import EP, MNQ, RTY, Desk, chicago, exposure, order, position, trade
+from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, Desk, account_row, chicago, exposure, order, position, trade
+from tests.rules.worked_examples import all_rules
 
 OPENING = chicago("2025-01-15 17:00")
 RULES: dict[str, Rule] = {
@@ -449,3 +463,139 @@ def test_by_itself_a_rule_keeps_its_locks() -> None:
 def test_the_first_blind_rule_says_why() -> None:
     book = RuleBook({"b": Waits(), "a": Waits()})
     assert book.answers(Desk({}).state, Desk({}).now).blind == "a: it cannot see"
+
+
+# what all of them call for together
+
+
+CONTRACTS = st.sampled_from([MNQ, EP, RTY])
+DECISIONS: st.SearchStrategy[Decision] = st.one_of(
+    st.just(Flatten()),
+    st.builds(CloseContract, CONTRACTS),
+    st.builds(ReduceTo, CONTRACTS, st.integers(0, 3)),
+    st.builds(WithoutOrder, CONTRACTS, st.integers(1, 3).map(OrderId)),
+    st.builds(
+        LockOut,
+        st.none() | st.integers(1, 3).map(lambda hours: OPENING + timedelta(hours=hours)),
+        st.sampled_from(["account", "MNQ"]),
+        kind=st.sampled_from(LockKind),
+    ),
+)
+
+
+def called_for(decisions: dict[str, list[Decision]]) -> list[Breach]:
+    at = chicago("2025-01-15 10:00")
+    return [Breach(f"id of {n}", n, ACCOUNT, at, "now", f"found by {n}", (), tuple(d)) for n, d in decisions.items()]
+
+
+def merged(breaches: list[Breach]) -> Wanted:
+    wanted = Wanted()
+    for breach in breaches:
+        wanted = wanted.including(breach)
+    return wanted
+
+
+def agree(breaches: list[Breach], dice: Random, account: Desk) -> None:
+    """What is done about ``breaches`` is what they call for together, in whatever order they are told."""
+    told = [decision for breach in breaches for decision in breach.decisions]
+    shuffled = dice.sample(breaches, len(breaches))
+    wanted, other = merged(breaches), merged(shuffled)
+    assert (wanted.flat, wanted.caps, wanted.without) == (other.flat, other.caps, other.without)
+    held = Held.of(account.state.positions.values(), account.state.working_orders)
+    assert next_steps(wanted, held) == next_steps(other, held)
+
+    assert wanted.flat == (Flatten() in told)
+    if wanted.flat:
+        assert next_steps(wanted, held) == next_steps(merged(called_for({"flat": [Flatten()]})), held)
+    for contract_id in (MNQ, EP, RTY):
+        caps = [d.size for d in told if isinstance(d, ReduceTo) and d.contract_id == contract_id]
+        caps += [0 for d in told if d == CloseContract(contract_id)]
+        assert wanted.caps.get(contract_id) == (min(caps) if caps else None)
+    assert wanted.without == {d.order_id for d in told if isinstance(d, WithoutOrder)}
+
+    one, two = account.state, account.state
+    for breach in breaches:
+        one = remember(one, breach)
+    for breach in shuffled:
+        two = remember(two, breach)
+    assert one.lockouts == two.lockouts
+    for breach in breaches:
+        for lock in breach.lockouts:
+            kept = [k for k in one.lockouts if (k.rule, k.scope, k.kind) == (breach.rule, lock.scope, lock.kind)]
+            ends = [lock.until, *(k.until for k in kept)]
+            assert [k.until for k in kept] == [None if None in ends else max(end for end in ends if end)]
+    assert latest_end(one.lockouts) == latest_end(two.lockouts)
+
+
+@given(decisions=st.dictionaries(st.sampled_from("abcd"), st.lists(DECISIONS, max_size=4)), dice=st.randoms())
+def test_flat_absorbs_closed_and_closed_absorbs_reduced_and_every_lock_is_kept(
+    decisions: dict[str, list[Decision]], dice: Random
+) -> None:
+    account = Desk({})
+    for contract_id, size in ((MNQ, 3), (EP, -2), (RTY, 1)):
+        account.hold(contract_id, size)
+        account.order(order(size + 10, contract_id))
+    agree(called_for(decisions), dice, account)
+
+
+@settings(max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_what_all_rules_call_for_on_one_state_does_not_depend_on_their_order(dice: Random) -> None:
+    account = Desk(all_rules())
+    for what, *arguments in tape(dice):
+        getattr(account, what)(*arguments)
+        agree([*account.last.found, *account.last.standing], dice, account)
+
+
+# judged when something happens, and when a rule asks for it
+
+
+@settings(max_examples=50)
+@given(
+    start=st.sampled_from(
+        ["2025-01-15 10:00", "2025-01-15 15:07", "2025-01-15 16:58", "2025-01-17 15:58", "2025-01-15 08:28"]
+    ),
+    dice=st.randoms(use_true_random=False),
+)
+def test_all_rules_judged_at_the_moments_they_name_find_what_they_find_judged_every_second(
+    start: str, dice: Random
+) -> None:
+    named, every_second = Desk(all_rules(), start), Desk(all_rules(), start)
+    for number in range(1, 13):
+        wait = dice.choice([1, 2, 5, 31, 61, 90])
+        what, contract_id = dice.randrange(8), dice.choice([MNQ, EP])
+        size, profit = dice.randint(-3, 3), dice.randint(-300, 200)
+        price = str(21000 + dice.randint(-40, 40))
+        for account in (named, every_second):
+            until = account.now + timedelta(seconds=wait)
+            while True:
+                then = account.now + timedelta(seconds=1)
+                if account is named:
+                    moment = account.book.next_moment(account.state, account.now)
+                    then = until if moment is None else moment
+                if then >= until:
+                    break
+                account.now = then
+                account.look()
+            account.now = until
+            if what == 0:
+                account.tell(PositionChanged(until, position(contract_id, size, "21000", until)))
+            elif what == 1:
+                account.tell(TradeMade(until, trade(number, until, profit, contract_id=contract_id)))
+            elif what == 2:
+                account.order(order(number, contract_id))
+            elif what == 3:
+                account.quote(contract_id, last=price)
+            elif what == 4:
+                account.read()
+            elif what == 5:
+                account.tell(AccountChanged(until, account_row(can_trade=profit > 0)))
+            elif what == 6:
+                account.tell(ReadingFailed(until, ACCOUNT, "no answer"))
+                account.tell(LinkDown(until, Hub.USER, "cut"))
+            else:
+                account.tell(LinkUp(until, Hub.USER))
+    assert [(b.at, b.rule, b.id, b.decisions) for b in named.told] == [
+        (b.at, b.rule, b.id, b.decisions) for b in every_second.told
+    ]
+    assert named.state.lockouts == every_second.state.lockouts

@@ -76,12 +76,6 @@ def test_003_4_the_breach_closes_and_cancels_everything_and_locks_for_three_hour
     assert account.at("16:59:59").locked_until() == [chicago("2025-01-15 17:00")]
 
 
-def test_003_7_at_18_it_locks_until_the_next_day() -> None:
-    account = desk("2025-01-15 18:00")
-    account.trade("-500")
-    assert account.locked_until() == [chicago("2025-01-16 17:00")]
-
-
 def open_loss(account: Desk, mark: str) -> None:
     """Two MNQ from 21000: a point is $4."""
     account.hold(MNQ, 2, "21000")

@@ -65,34 +65,6 @@ def test_the_examples_count_as_they_say_and_breach_above_the_limit(
 @pytest.mark.parametrize(
     ("steps", "settings", "decisions"),
     [
-        pytest.param([(MNQ, 3), (ES, 1)], {}, [], id="001-1"),
-        pytest.param([(MNQ, 3), (ES, 2)], {}, [], id="001-2"),
-        pytest.param([(MNQ, 3), (ES, 2), (ES, 3)], {}, [Flatten()], id="001-3 close_all"),
-        pytest.param(
-            [(MNQ, 3), (ES, 2), (ES, 3)], {"enforcement": "reduce_to_limit"}, [ReduceTo(ES, 2)], id="001-3 reduce"
-        ),
-        pytest.param(
-            [(MNQ, 3), (ES, 2), (ES, 3)], {"enforcement": "close_offender"}, [CloseContract(ES)], id="001-3 offender"
-        ),
-        pytest.param(
-            [(MNQ, 7), (ES, -2)],
-            {"enforcement": "reduce_to_limit"},
-            [ReduceTo(ES, 0), ReduceTo(MNQ, 5)],
-            id="001-4 net, reduce",
-        ),
-        pytest.param([(MNQ, 7), (ES, -2)], {"count_type": "net_signed"}, [], id="001-4 net_signed"),
-        pytest.param([(MNQ, 4), (MNQ_Z, -2)], {}, [], id="001-5 net"),
-        pytest.param(
-            [(MNQ, 4), (MNQ_Z, -2)],
-            {"count_type": "gross", "enforcement": "reduce_to_limit"},
-            [ReduceTo(MNQ_Z, 1)],
-            id="001-5 gross, reduce",
-        ),
-        pytest.param([(ES, -6)], {"enforcement": "reduce_to_limit"}, [ReduceTo(ES, 5)], id="001-6"),
-        pytest.param([(RTY, 1), (RTY, 0), (MNQ, 2), (ES, 1)], {"limit": 3}, [], id="001-7"),
-        pytest.param(
-            [(MNQ, 5), (MNQ, 6), (MNQ, 7)], {"enforcement": "reduce_to_limit"}, [ReduceTo(MNQ, 5)], id="001-8"
-        ),
         pytest.param([(MNQ, 3), (MNQ, -3)], {}, [], id="a flip is no breach"),
         pytest.param(
             [(MES, 2), (ES, 4), (MNQ, 3)],

@@ -1,4 +1,4 @@
-"""Max contracts per instrument: every worked example, then each setting, then what happens at the edges."""
+"""Max contracts per instrument: each setting, then what happens at the edges. The page has the worked examples."""
 
 from __future__ import annotations
 
@@ -38,22 +38,9 @@ def measured(account: Desk) -> tuple[str, str, str] | None:
     return None if measure is None else measure.texts
 
 
-ONE = {"unknown_symbol_action": "allow_with_limit:1"}
-
-
 @pytest.mark.parametrize(
     ("steps", "settings", "decisions"),
     [
-        pytest.param([(MNQ, 2)], {}, [], id="002-1"),
-        pytest.param([(MNQ, 3)], {}, [], id="002-2"),
-        pytest.param([(MNQ, 4)], {}, [ReduceTo(MNQ, 3)], id="002-3"),
-        pytest.param([(ES, 1), (MNQ, 4)], {"enforcement": "close_all"}, [CloseContract(MNQ)], id="002-4"),
-        pytest.param([(RTY, 1)], {}, [CloseContract(RTY)], id="002-5"),
-        pytest.param([(RTY, 1)], ONE, [], id="002-6 at the limit"),
-        pytest.param([(RTY, 2)], ONE, [ReduceTo(RTY, 1)], id="002-6 above it"),
-        pytest.param([(EP, 2)], {}, [ReduceTo(EP, 1)], id="002-7"),
-        pytest.param([(MNQ, 2), (MNQ_Z, 2)], {}, [ReduceTo(MNQ_Z, 1)], id="002-8"),
-        pytest.param([(MNQ, -5)], {}, [ReduceTo(MNQ, 3)], id="002-9"),
         pytest.param([(MNQ, 4), (MNQ_Z, -4)], {}, [], id="a calendar spread nets to nothing"),
         pytest.param(
             [(MNQ, 4), (MNQ_Z, -4)],

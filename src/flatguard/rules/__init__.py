@@ -14,7 +14,9 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from flatguard.rules import _lockout
-from flatguard.rules._rule import Rule
+from flatguard.rules._rule import Fact, Finding, Measure, Rule
+
+__all__ = ["ENTRY_POINTS", "Fact", "Finding", "Measure", "Rule", "discover"]
 
 ENTRY_POINTS = "flatguard.rules"
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut
+from flatguard.model.events import ClockReached
 from flatguard.model.ids import ContractId
 from flatguard.rules._rule import Measure
 from flatguard.rules.flat_by import NAME, FlatBy
@@ -128,6 +129,13 @@ def test_a_time_that_leaves_nothing_of_the_trading_day_is_told_and_not_judged() 
     blind = account.book.rules[NAME].blind(account.state, account.now)
     assert blind == "17:00 America/Chicago does not come before the trading day turns, so it is not judged"
     assert desk("2026-08-12 16:59").book.rules[NAME].blind(account.state, account.now) is None
+
+
+def test_before_a_trading_day_is_known_nothing_is_judged() -> None:
+    account = desk("2026-08-12 15:20")
+    unknown = AccountState(ACCOUNT)
+    assert FlatBy().judge(unknown, ClockReached(account.now)) is None
+    assert FlatBy().blind(unknown, account.now) is None
 
 
 # before each close

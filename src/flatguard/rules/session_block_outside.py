@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
-from itertools import count
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -204,9 +203,10 @@ class SessionBlockOutside(Rule):
 
     def _from(self, hours: Session, ticker: str | None, now: datetime, calendar: Calendar | None) -> Iterator[Span]:
         """Yield the sessions from the one before ``now`` on, without end: no list of holidays goes on for ever."""
-        yesterday = now.astimezone(hours.zone).date() - _ONE_DAY
-        for days in count():
-            yield from self._spans(hours, yesterday + timedelta(days=days), ticker, calendar)
+        day = now.astimezone(hours.zone).date() - _ONE_DAY
+        while True:
+            yield from self._spans(hours, day, ticker, calendar)
+            day += _ONE_DAY
 
     def _spans(self, hours: Session, day: date, ticker: str | None, calendar: Calendar | None) -> Iterator[Span]:
         """Yield from when until when the session that starts on ``day`` holds, less what holidays take of it."""

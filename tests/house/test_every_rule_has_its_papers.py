@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 from collections.abc import Mapping
+from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
+from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
@@ -52,6 +55,15 @@ def written(default: object) -> str:
         case attrs.Factory(factory=make):  # type: ignore[misc]
             assert make is dict
             return "`{}`"
+        case tuple():
+            return f"`{json.dumps(default)}`"
+        case ZoneInfo():
+            return f'`"{default}"`'
+        case time():
+            return f'`"{default:%H:%M}"`'
+        case timedelta():
+            minutes, seconds = divmod(int(default.total_seconds()), 60)
+            return f'`"{seconds}s"`' if seconds or not minutes else f'`"{minutes}m"`'
         case bool():
             return f"`{str(default).lower()}`"
         case str() | Decimal():
@@ -65,8 +77,11 @@ def type_words(kind: object) -> list[str]:
     if typing.get_origin(kind) is typing.Literal:
         return [f'`"{choice}"`' for choice in typing.get_args(kind)]
     if typing.get_origin(kind) is Mapping:
-        return ["table of ticker or root to"]
+        return ["table of date to" if typing.get_args(kind)[1] is time else "table of ticker or root to"]
+    if typing.get_origin(kind) is tuple:
+        return ["array of"]
     known = {bool: ["true or false"], Decimal: ["US dollars"], str: ['`"'], int: ["whole number, "]}
+    known |= {time: ["time of day"], ZoneInfo: ["time zone"], timedelta: ["duration"]}
     plain = next(each for each in (*typing.get_args(kind), kind) if each is not NoneType and each in known)
     return known[plain]  # type: ignore[index]
 

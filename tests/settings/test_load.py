@@ -25,8 +25,11 @@ from flatguard.rules.auth_loss_guard import AuthLossGuard
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
+from flatguard.rules.flat_by import FlatBy
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.rules.session_block_outside import SessionBlockOutside
+from flatguard.rules.symbol_blocks import SymbolBlocks
 from flatguard.settings import paths
 from flatguard.settings.load import (
     COMMISSIONS,
@@ -833,6 +836,9 @@ def complete() -> dict[str, Any]:
         "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
         "daily_unrealized_loss": as_written(DailyUnrealizedLoss()) | {"enabled": True},
         "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
+        "flat_by": as_written(FlatBy()) | {"enabled": True},
+        "session_block_outside": as_written(SessionBlockOutside()) | {"enabled": True},
+        "symbol_blocks": as_written(SymbolBlocks(("RTY",))) | {"enabled": True},
     }
     return {
         "gateway": as_written(GatewaySettings("trader1")),

@@ -11,10 +11,10 @@ any other, but gives its name to no trading day.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from flatguard.model.account import Terms, TradingDay
-from flatguard.model.calendar import CHICAGO, Calendar, Group, Session, trading_date
+from flatguard.model.calendar import CHICAGO, Calendar, Group, Session, moment_on, trading_date
 
 ONE_DAY = timedelta(days=1)
 
@@ -39,7 +39,7 @@ def trading_day(moment: datetime, terms: Terms) -> TradingDay:
 
 
 def _reset_on(day: date, terms: Terms) -> datetime:
-    return datetime.combine(day, terms.reset, terms.zone).astimezone(UTC)
+    return moment_on(day, terms.reset, terms.zone)
 
 
 def _session_of(last_moment: datetime, calendar: Calendar) -> date:

@@ -45,10 +45,10 @@ class Session:
         ``first`` and ``last`` are between which times of the day the exchange trades, where that is less than usual.
         None where nothing is left of the session.
         """
-        opens = _moment(day - _ONE_DAY if self.opens > self.closes else day, self.opens)
+        opens = moment_on(day - _ONE_DAY if self.opens > self.closes else day, self.opens)
         if first is not None:
-            opens = max(opens, _moment(day, first))
-        closes = _moment(day, self.closes if last is None else min(self.closes, last))
+            opens = max(opens, moment_on(day, first))
+        closes = moment_on(day, self.closes if last is None else min(self.closes, last))
         return (opens, closes) if opens < closes else None
 
 
@@ -74,9 +74,12 @@ class SpecialDay:
     late_opens: Mapping[str, time] = field(factory=dict)
 
 
-def _moment(day: date, at: time) -> datetime:
-    """A time that the clocks skip moves forward; of one that comes twice it is the first."""
-    return datetime.combine(day, at, CHICAGO).astimezone(UTC)
+def moment_on(day: date, at: time, zone: ZoneInfo = CHICAGO) -> datetime:
+    """Return when the clocks of ``zone`` show ``at`` on ``day``.
+
+    A time that they skip moves forward; of one that comes twice it is the first.
+    """
+    return datetime.combine(day, at, zone).astimezone(UTC)
 
 
 def trading_date(at: datetime) -> date:
@@ -87,7 +90,7 @@ def trading_date(at: datetime) -> date:
 
 def starts_at(day: date) -> datetime:
     """Return when a trading date begins: 17:00 in Chicago on the evening before."""
-    return _moment(day - _ONE_DAY, DATE_TURNS)
+    return moment_on(day - _ONE_DAY, DATE_TURNS)
 
 
 @frozen

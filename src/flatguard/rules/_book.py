@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 TELL_AGAIN = timedelta(seconds=2)
 WELL_BELOW = 10  # percent of a limit
+NEVER = -1  # warned of no share of it, not even of none
 
 
 @frozen
@@ -144,29 +145,39 @@ class RuleBook:
     ) -> tuple[AccountState, tuple[LimitNear, ...], tuple[RuleFailed, ...]]:
         """Return the state with every limit remembered that has come near, and those of which to warn now.
 
-        Of each share a day warns once; once the account is well below it, it warns anew.
+        Of each share a day warns once; once the account is well below it, it warns anew. So does a rule with rungs of
+        its own that had nothing to measure meanwhile.
         """
-        rungs = state.terms.warn_at
-        if not rungs or not state.pictured:
+        if not state.pictured:
             return state, (), ()
         warned = dict(state.warned)
         near: list[LimitNear] = []
         failed: list[RuleFailed] = []
         for name, rule in self.rules.items():
+            rungs = state.terms.warn_at if rule.rungs is None else rule.rungs
+            if not rungs:
+                continue
             measure, error = _asked(rule.measure, state, event.at)
             if error is not None:
                 failed.append(RuleFailed(name, error))
             if measure is None:
+                if rule.rungs is not None and error is None:
+                    warned.pop(name, None)
                 continue
-            percent, before = measure.percent, warned.get(name, 0)
+            percent, before = measure.percent, warned.get(name, NEVER)
             told = max(
                 (rung for rung in rungs if rung <= percent or (rung - WELL_BELOW <= percent and rung <= before)),
-                default=0,
+                default=NEVER,
             )
             if told > before:
-                near.append(LimitNear(state.id, name, event.at, told, _near(measure)))
-            if told != before:
+                text, error = _asked(rule.near, measure, state, event.at)
+                if error is not None:
+                    failed.append(RuleFailed(name, error))
+                near.append(LimitNear(state.id, name, event.at, told, text or f"{told} % of its limit"))
+            if told > NEVER:
                 warned[name] = told
+            else:
+                warned.pop(name, None)
         return state if warned == state.warned else changed(state, warned=warned), tuple(near), tuple(failed)
 
     def _breaches(self, state: AccountState, event: Event) -> tuple[dict[str, Breach], list[RuleFailed]]:
@@ -179,8 +190,8 @@ class RuleBook:
                 breaches[name] = breach
             if error is not None:
                 failed.append(RuleFailed(name, error))
-            if type(rule).judge_again_at is not Rule.judge_again_at:
-                _, error = _asked(rule.judge_again_at, state)
+            if _names_moments(rule):
+                _, error = _asked(rule.next_moment, state, event.at)
                 failed += [RuleFailed(name, error)] if error is not None else []
         locked = _judged(_lockout.NAME, _lockout.judge_lockouts, state, event)
         if locked is not None:
@@ -211,11 +222,16 @@ class RuleBook:
 
         A rule that cannot say when is judged with the events; judging has told of it.
         """
-        moments = [_asked(rule.judge_again_at, state)[0] for rule in self.rules.values()]
+        moments = [_asked(rule.next_moment, state, after)[0] for rule in self.rules.values() if _names_moments(rule)]
         moments += [lock.until for lock in state.lockouts]
         moments += [mark.told_at + TELL_AGAIN for mark in state.breached.values()]
         moments.append(state.today.ends_at if state.today is not None else None)
         return min((moment for moment in moments if moment is not None and moment > after), default=None)
+
+
+def _names_moments(rule: Rule) -> bool:
+    kind = type(rule)
+    return kind.judge_again_at is not Rule.judge_again_at or kind.next_moment is not Rule.next_moment
 
 
 def _judged(
@@ -265,11 +281,6 @@ def _locked(state: AccountState, breach: Breach, lock: LockOut) -> AccountState:
     if lock.kind is LockKind.COOLDOWN:
         state = hold_down(state, new, breach.at)
     return changed(state, lockouts=union(state.lockouts, (new,)))
-
-
-def _near(measure: Measure) -> str:
-    value, limit, left = measure.texts
-    return f"{value} of {limit} ({measure.percent} %), {left} left"
 
 
 def forget(state: AccountState, rule: str) -> AccountState:

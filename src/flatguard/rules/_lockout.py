@@ -16,11 +16,10 @@ from flatguard.model.decisions import CloseContract, Decision, Flatten, ReduceTo
 from flatguard.model.events import Event
 from flatguard.model.ids import ContractId
 from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind, Lockout, latest_end
-from flatguard.model.trading import Order, OrderType
+from flatguard.rules._open import could_add, open_in_words, order_in_words
 from flatguard.rules._rule import Finding
 
 NAME = "lockout"
-STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
 
 def judge_lockouts(state: AccountState, event: Event) -> Finding | None:
@@ -51,11 +50,7 @@ def judge_lockouts(state: AccountState, event: Event) -> Finding | None:
 
 def _locked_out(state: AccountState, locks: list[Lockout]) -> dict[Decision, str]:
     """Return what has to become true under hard locks, and what shows that it is not, in words."""
-    open_in: dict[ContractId, list[str]] = {}
-    for contract_id, position in sorted(state.positions.items()):
-        open_in.setdefault(contract_id, []).append(f"{position.size:+d} {state.label(contract_id)}")
-    for order in state.working_orders:
-        open_in.setdefault(order.contract_id, []).append(_order(state, order))
+    open_in = open_in_words(state)
     if open_in and any(lock.scope == ACCOUNT_SCOPE for lock in locks):
         return {Flatten(): ", ".join(what for row in open_in.values() for what in row)}
     return {
@@ -73,20 +68,9 @@ def _cooling_down(state: AccountState, event: Event) -> Iterator[tuple[CloseCont
             what = f"{position.size:+d} {state.label(contract_id)}, {allowed:+d} allowed"
             yield ReduceTo(contract_id, abs(allowed)) if allowed else CloseContract(contract_id), what
     for order in state.working_orders:
-        if _could_add(order, state.size_of(order.contract_id)) and _covered(state, order.contract_id, locks):
-            yield WithoutOrder(order.contract_id, order.id), _order(state, order)
+        if could_add(order, state.size_of(order.contract_id)) and _covered(state, order.contract_id, locks):
+            yield WithoutOrder(order.contract_id, order.id), order_in_words(state, order)
 
 
 def _covered(state: AccountState, contract_id: ContractId, locks: tuple[Lockout, ...]) -> bool:
     return any(lock.covers(state.ticker(contract_id)) for lock in locks)
-
-
-def _could_add(order: Order, size: int) -> bool:
-    """Whether a fill could raise a position of signed ``size``, or turn it around. A stop against it protects."""
-    if order.side.sign * size >= 0:
-        return True
-    return order.type not in STOPS and order.remaining > abs(size)
-
-
-def _order(state: AccountState, order: Order) -> str:
-    return f"order {order.id} ({order.side.name.lower()} {order.remaining} {state.label(order.contract_id)})"

@@ -103,6 +103,8 @@ class Rule(ABC):
     """
 
     facts: ClassVar[Mapping[str, Fact]] = {}
+    rungs: ClassVar[tuple[int, ...] | None] = None
+    """At which shares of its limit, in percent, to warn; None: where the settings say. 0: as soon as it is measured."""
 
     @abstractmethod
     def judge(self, state: AccountState, event: Event) -> Finding | None:
@@ -111,6 +113,10 @@ class Rule(ABC):
     def judge_again_at(self, state: AccountState) -> datetime | None:
         """Return the moment at which the rule must be judged though nothing happens; None when there is none."""
         return None
+
+    def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
+        """Return the next moment as ``judge_again_at`` does, of several the first that is later than ``after``."""
+        return self.judge_again_at(state)
 
     def keeps(self, lock: Lockout, state: AccountState) -> bool:
         """Return whether a lock that this rule set goes on waiting for its condition; False ends it.
@@ -137,6 +143,11 @@ class Rule(ABC):
         ``others`` are the rules in force on the same account, by name. Asked once, when the settings are read.
         """
         return ()
+
+    def near(self, measure: Measure, state: AccountState, at: datetime) -> str:
+        """Return the words of a warning that the limit is near."""
+        value, limit, left = measure.texts
+        return f"{value} of {limit} ({measure.percent} %), {left} left"
 
 
 def breach_of(rule: str, finding: Finding, state: AccountState, event: Event) -> Breach:

@@ -219,7 +219,16 @@ async def _guard(
         market_listener.link.hurry()
 
     contracts = Contracts(gateway(contracts_http, Lane.RECONCILIATION, patience), clock)
-    pictures = Pictures(records, exposures, contracts, board, clock, user_listener.link.reconnect, answered)
+    pictures = Pictures(
+        records,
+        exposures,
+        contracts,
+        board,
+        clock,
+        user_listener.link.reconnect,
+        answered,
+        lambda state: books[state.id].reading_wanted_at(state),
+    )
     prices = Prices(gateway(routine_http, Lane.ROUTINE), board, clock, market_listener.link.reconnect)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
     market_hub = MarketHub(market_listener)

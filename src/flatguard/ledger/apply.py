@@ -16,6 +16,7 @@ from immutables import Map
 
 from flatguard.ledger.held_down import ratchet
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, order_made, rate_told, realize
+from flatguard.ledger.protection import with_bare
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, BlindSpell, Link
@@ -59,7 +60,8 @@ def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
     if isinstance(event, (ExposureRead, RecordRead)):
         state = _broker_seen(state, event)
-    state = _fold(_turn_day(state, event.at - state.clock_ahead), event)
+    before = state
+    state = with_bare(before, _fold(_turn_day(state, event.at - state.clock_ahead), event), event.at)
     return ratchet(state, event.at) if state.may_hold else state
 
 

@@ -34,7 +34,7 @@ class Terms:
     ``reset`` in ``zone`` is when the trading day turns. ``commissions`` are US dollars a contract and side, by ticker,
     charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name. ``warn_at`` are
     the shares of a limit, in percent, at which to warn. ``calendar`` is when the exchange trades; without one, only
-    weekends are known.
+    weekends are known. A stop farther than ``farthest_stop_ticks`` from the entry covers nothing.
     """
 
     reset: time = time(17)
@@ -43,6 +43,7 @@ class Terms:
     other_commission: Decimal = Decimal("0.50")
     warn_at: tuple[int, ...] = (60, 80)
     calendar: Calendar | None = None
+    farthest_stop_ticks: int | None = None
 
 
 @frozen
@@ -129,6 +130,15 @@ class Span:
         return max(self.least, min(self.most, size))
 
 
+@frozen
+class Bare:
+    """Contracts of a position that no stop covers, since when; ``stop_lost`` where one did before."""
+
+    size: int
+    since: datetime
+    stop_lost: bool = False
+
+
 @frozen(slots=False)  # one is made from another by copying its dictionary
 class AccountState:
     """An account as we know it, with the age of what we know.
@@ -147,6 +157,8 @@ class AccountState:
     ``blind_since`` is since when neither hub nor REST shows anything, ``was_blind`` when that was the last time.
     ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
     broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
+
+    ``bare`` is what no stop covers of each position, the oldest first.
 
     ``may_hold`` is what a cooldown lets stand of each contract, none of those it does not name. ``warned`` is the
     highest share of its limit, in percent, that was warned of today, by rule. ``facts`` are what other people's rules
@@ -187,6 +199,7 @@ class AccountState:
     clock_ahead: timedelta = timedelta(0)
     last_event_at: datetime | None = None
     lockouts: tuple[Lockout, ...] = ()
+    bare: Mapping[ContractId, tuple[Bare, ...]] = field(factory=dict)
     may_hold: Mapping[ContractId, Span] = field(factory=dict)
     breached: Mapping[str, BreachMark] = field(factory=dict)
     warned: Mapping[str, int] = field(factory=dict)

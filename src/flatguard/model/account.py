@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from operator import is_
 from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
@@ -86,6 +87,59 @@ class Realized:
         return self.gross - self.fees - self.commissions
 
 
+class PeakSource(StrEnum):
+    """What moved something to its peak: a price, or what was traded."""
+
+    QUOTE = "quote"
+    FILL = "fill"
+
+
+@frozen
+class Peak:
+    """The best that something has stood at: since when, and what moved it there."""
+
+    amount: Decimal = ZERO
+    at: datetime | None = None
+    by: PeakSource = PeakSource.FILL
+
+
+@frozen
+class PositionPeak:
+    """The best that an open position has shown since it was opened, at ``opened_at``, as far as we watched.
+
+    ``size`` and ``average_price`` are what is held now, from which its profit is counted now. Both peaks begin with the
+    entry: ``profit`` is the highest open P&L in US dollars, never below zero; ``best_price`` the highest believed price
+    for a long, the lowest for a short. Adding or giving up a part keeps both as they were shown; a position that was
+    closed or turned around begins anew.
+    """
+
+    opened_at: datetime
+    size: int
+    average_price: Decimal
+    profit: Peak
+    best_price: Peak
+
+
+@frozen
+class DayPeak:
+    """The highest that the trading day's realised and open P&L stood at together, never below zero."""
+
+    net: Peak = Peak()
+    gross: Peak = Peak()
+
+
+@frozen
+class Balances:
+    """The balance with which the day that began at ``day_started`` began, and the best with which any day ended.
+
+    ``best_close.at`` is when that day ended; both are None where no day has been seen to begin.
+    """
+
+    day_started: datetime | None = None
+    day_start: Decimal | None = None
+    best_close: Peak = Peak()
+
+
 @frozen
 class Link:
     """Whether a hub tells us what happens, since when, and why not."""
@@ -160,6 +214,9 @@ class AccountState:
 
     ``bare`` is what no stop covers of each position, the oldest first.
 
+    ``peaks`` are the best that each open position has shown, ``day_peak`` the best of the day with what is open;
+    ``balances`` are those of the account when days began.
+
     ``may_hold`` is what a cooldown lets stand of each contract, none of those it does not name. ``warned`` is the
     highest share of its limit, in percent, that was warned of today, by rule. ``facts`` are what other people's rules
     have the ledger keep for them, by ``rule.fact``.
@@ -181,6 +238,9 @@ class AccountState:
     trades: Map[TradeId, Trade] = field(factory=Map)
     commission_rates: Mapping[ContractId, Decimal] = field(factory=dict)
     realized: Realized = field(factory=Realized)
+    peaks: Mapping[ContractId, PositionPeak] = field(factory=dict)
+    day_peak: DayPeak = DayPeak()
+    balances: Balances = Balances()
     quotes: Mapping[ContractId, Quote] = field(factory=dict)
     links: Mapping[Hub, Link] = field(factory=lambda: {Hub.USER: Link(), Hub.MARKET: Link()})
     exposure_at: datetime | None = None

@@ -27,6 +27,7 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Position
+from flatguard.model.value import changed
 
 SAME_OPENING = timedelta(seconds=1)  # the hub and the lists need not write it with the same digits
 
@@ -66,7 +67,7 @@ def _followed(state: AccountState, contracts: tuple[ContractId, ...], at: dateti
             )
         elif (peak.size, peak.average_price) != (position.size, position.average_price):
             peaks[contract_id] = evolve(peak, size=position.size, average_price=position.average_price)
-    return state if peaks == state.peaks else evolve(state, peaks=peaks)
+    return state if peaks == state.peaks else changed(state, peaks=peaks)
 
 
 def _same(peak: PositionPeak, position: Position) -> bool:
@@ -92,7 +93,7 @@ def _valued(state: AccountState, contracts: tuple[ContractId, ...], at: datetime
         if better is not peak:
             raised[contract_id] = better
     peaks: Mapping[ContractId, PositionPeak] = {**state.peaks, **raised}
-    return _day_valued(evolve(state, peaks=peaks) if raised else state, at, by)
+    return _day_valued(changed(state, peaks=peaks) if raised else state, at, by)
 
 
 def settled(state: AccountState) -> bool:
@@ -124,7 +125,7 @@ def _day_valued(state: AccountState, at: datetime, by: PeakSource) -> AccountSta
     peak = state.day_peak
     net = _raised(peak.net, state.realized.net + open_profit.amount, at, by)
     gross = _raised(peak.gross, state.realized.gross + open_profit.amount, at, by)
-    return state if net is peak.net and gross is peak.gross else evolve(state, day_peak=DayPeak(net, gross))
+    return state if net is peak.net and gross is peak.gross else changed(state, day_peak=DayPeak(net, gross))
 
 
 def _raised(peak: Peak, amount: Decimal, at: datetime, by: PeakSource) -> Peak:
@@ -150,4 +151,4 @@ def _balanced(state: AccountState, reading: RecordRead) -> AccountState:
     best = known.best_close
     if best.at is None or start > best.amount:
         best = Peak(start, today.starts_at, PeakSource.FILL)
-    return evolve(state, balances=Balances(day_started=today.starts_at, day_start=start, best_close=best))
+    return changed(state, balances=Balances(day_started=today.starts_at, day_start=start, best_close=best))

@@ -22,7 +22,6 @@ from flatguard.model.value import changed
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 STANDING = frozenset({OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.SUSPENDED})
 OURS = "flatguard"
-MATTERS = ("positions", "orders", "quotes", "contracts")
 
 
 def is_ours(order: Order) -> bool:
@@ -30,12 +29,14 @@ def is_ours(order: Order) -> bool:
     return order.custom_tag is not None and order.custom_tag.startswith(OURS)
 
 
+def _stops(state: AccountState) -> tuple[Order, ...]:
+    return tuple(o for o in state.orders.values() if o.type in STOPS and o.status in STANDING and o.remaining)
+
+
 def stops_against(state: AccountState, position: Position) -> Iterator[Order]:
     """Yield the stops that work against a position, whatever their price."""
-    for order in state.orders.values():
-        if order.contract_id != position.contract_id or order.type not in STOPS or order.status not in STANDING:
-            continue
-        if order.side.sign * position.size < 0 and order.remaining:
+    for order in state.worked_out(_stops, state.orders):
+        if order.contract_id == position.contract_id and order.side.sign * position.size < 0:
             yield order
 
 
@@ -69,7 +70,8 @@ def with_bare(before: AccountState, after: AccountState, at: datetime) -> Accoun
     """Return ``after``, which an event at ``at`` has made of ``before``, with what no stop covers of each position."""
     if not after.positions:
         return after if not after.bare else changed(after, bare={})
-    if all(getattr(before, name) is getattr(after, name) for name in MATTERS):
+    same_rows = before.positions is after.positions and before.orders is after.orders
+    if same_rows and before.quotes is after.quotes and before.contracts is after.contracts:
         return after
     bare = {c: parts for c, p in after.positions.items() if (parts := _parts(before, after, p, at))}
     return after if bare == after.bare else changed(after, bare=bare)

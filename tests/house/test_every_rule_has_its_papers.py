@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
@@ -55,6 +56,12 @@ def written(default: object) -> str:
             return f"`{str(default).lower()}`"
         case str() | Decimal():
             return f'`"{default}"`'
+        case timedelta():
+            seconds = int(default.total_seconds())
+            count, unit = next(
+                (seconds // s, unit) for s, unit in ((3600, "h"), (60, "m"), (1, "s")) if not seconds % s
+            )
+            return f'`"{count}{unit}"`'
         case _:
             return f"`{default}`"
 
@@ -65,7 +72,13 @@ def type_words(kind: object) -> list[str]:
         return [f'`"{choice}"`' for choice in typing.get_args(kind)]
     if typing.get_origin(kind) is Mapping:
         return ["table of ticker or root to"]
-    known = {bool: ["true or false"], Decimal: ["US dollars"], str: ['`"'], int: ["whole number, "]}
+    known = {
+        bool: ["true or false"],
+        Decimal: ["US dollars"],
+        str: ['`"'],
+        int: ["whole number, "],
+        timedelta: ["duration"],
+    }
     plain = next(each for each in (*typing.get_args(kind), kind) if each is not NoneType and each in known)
     return known[plain]  # type: ignore[index]
 

@@ -27,6 +27,8 @@ from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.rules.no_stop_loss_grace import NoStopLossGrace
+from flatguard.rules.trade_management import TradeManagement
 from flatguard.settings import paths
 from flatguard.settings.load import (
     COMMISSIONS,
@@ -833,6 +835,8 @@ def complete() -> dict[str, Any]:
         "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
         "daily_unrealized_loss": as_written(DailyUnrealizedLoss()) | {"enabled": True},
         "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
+        "no_stop_loss_grace": as_written(NoStopLossGrace(max_stop_distance_ticks=1)) | {"enabled": True},
+        "trade_management": as_written(TradeManagement()) | {"enabled": True},
     }
     return {
         "gateway": as_written(GatewaySettings("trader1")),

@@ -203,6 +203,7 @@ async def _guard(
         closes=gateway(closing_http, Lane.CLOSE),
         cancels=gateway(enforcement_http, Lane.ENFORCEMENT),
         proofs=gateway(enforcement_http, Lane.CONFIRMATION),
+        stops=gateway(enforcement_http, Lane.CONFIRMATION),
     )
 
     feed_in, feed_out = trio.open_memory_channel[Batch](FEED_BATCHES)

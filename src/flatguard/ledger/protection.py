@@ -29,6 +29,15 @@ def is_ours(order: Order) -> bool:
     return order.custom_tag is not None and order.custom_tag.startswith(OURS)
 
 
+def _ours(state: AccountState) -> tuple[Order, ...]:
+    return tuple(o for o in state.working_orders if is_ours(o) and o.status is not OrderStatus.PENDING_CANCELLATION)
+
+
+def our_orders(state: AccountState) -> tuple[Order, ...]:
+    """Return the orders of ours that work and are not being cancelled, oldest id first."""
+    return state.worked_out(_ours, state.orders)
+
+
 def _stops(state: AccountState) -> tuple[Order, ...]:
     return tuple(o for o in state.orders.values() if o.type in STOPS and o.status in STANDING and o.remaining)
 

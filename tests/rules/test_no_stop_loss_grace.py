@@ -496,6 +496,8 @@ def played(
             known = account.state.orders.get(OrderId(move[1]))
             if known is None or known.working:
                 account.tell(OrderChanged(at, stop(number=move[1], status=status)))
+            else:
+                account.look()
         found.extend((account.now, breach.decisions) for breach in account.last.found)
     judge_until(end)
     return found

@@ -34,7 +34,7 @@ START = datetime(2026, 3, 18, 15, tzinfo=UTC)
 Answer = Callable[[], Outcome]
 
 
-@define
+@define(slots=False)
 class ScriptedBroker:
     """Holds positions and orders; ``answers`` are what the next requests of a kind get, before it does as asked.
 
@@ -81,6 +81,28 @@ class ScriptedBroker:
     def move(self, contract_id: ContractId, size: int) -> None:
         self.sizes[contract_id] = size
         self.tell(PositionChanged(self.clock.now(), position(contract_id, size)))
+
+    async def place_stop(
+        self, account_id: AccountId, contract_id: ContractId, side: Side, size: int, stop_price: Decimal, tag: str
+    ) -> Outcome:
+        number = OrderId(900 + len(self.asked("place_stop")))
+        row = Order(number, ACCOUNT, contract_id, OrderStatus.OPEN, OrderType.STOP, side, size, self.clock.now())
+        row = evolve(row, stop_price=stop_price, custom_tag=tag)
+        outcome = await self._do("place_stop", (contract_id, side, size, stop_price, tag), lambda: self.put(row))
+        return Done(number) if outcome == Done() else outcome
+
+    async def move_stop(
+        self, account_id: AccountId, order_id: OrderId, stop_price: Decimal | None, size: int | None
+    ) -> Outcome:
+        def act() -> None:
+            row = self.orders[order_id]
+            self.put(evolve(row, stop_price=stop_price or row.stop_price, size=size or row.size))
+
+        return await self._do("move_stop", (order_id, stop_price, size), act)
+
+    def put(self, row: Order) -> None:
+        self.orders[row.id] = row
+        self.tell(OrderChanged(self.clock.now(), row))
 
     async def _do(self, kind: str, what: object, act: Callable[[], object]) -> Outcome:
         self.log.append((trio.current_time(), kind, what))

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
+from flatguard.enforcement.next_step import (
+    Cancel,
+    Close,
+    Held,
+    MoveStop,
+    PartialClose,
+    PlaceStop,
+    Step,
+    next_steps,
+    next_stops,
+    reached,
+)
 from flatguard.enforcement.plan import Wanted
-from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo, WithoutOrder
+from flatguard.ledger.protection import is_ours
+from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ProtectAt, ReduceTo, WithoutOrder
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Side
 from tests.fakes.desk import ACCOUNT, EP, MNQ, RTY, chicago, order, position
@@ -230,3 +245,71 @@ def test_what_is_flat_and_what_has_ended_does_not_count_as_held() -> None:
     account = held({MNQ: 0}, order(1, MNQ, status=OrderStatus.FILLED))
     assert account == Held({}, ())
     assert reached(want(Flatten()), account)
+
+
+PRICES = st.integers(90, 110).map(Decimal)
+NUMBERS = st.none() | st.integers(1, 6).map(OrderId)
+PROTECT = st.lists(
+    st.builds(ProtectAt, CONTRACTS, PRICES, st.integers(1, 9), NUMBERS),
+    max_size=3,
+    unique_by=lambda decision: decision.contract_id,
+)
+PRICED = st.builds(
+    lambda account, prices, ours: held(
+        {c: p.size for c, p in account.positions.items()},
+        *(
+            evolve(o, stop_price=Decimal(price), custom_tag="flatguard-1" if our else None)
+            for o, price, our in zip(account.orders, prices, ours, strict=False)
+        ),
+    ),
+    ACCOUNTS,
+    st.lists(st.integers(90, 110), min_size=6, max_size=6),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+
+
+@given(PROTECT, PRICED)
+def test_stops_of_ours_only_tighten_and_cover_what_is_open_at_most(protect: list[ProtectAt], account: Held) -> None:
+    for step in next_stops(protect, account):
+        size = account.size(step.contract_id)
+        orders = {o.id: o for o in account.orders if o.contract_id == step.contract_id}
+        stops = [o for o in orders.values() if o.type in STOPS and o.side.sign * size < 0]
+        if isinstance(step, PlaceStop):
+            assert step.side.sign * size < 0
+            assert step.size + sum(o.remaining for o in stops) <= abs(size)
+            assert not any(is_ours(o) for o in stops)
+            continue
+        before = orders[step.order_id]
+        assert before.stop_price is not None
+        assert before.side.sign * size < 0
+        if step.stop_price is not None:
+            assert (step.stop_price - before.stop_price) * size > 0
+        if step.size is not None:
+            assert is_ours(before)
+            others = sum(o.remaining for o in stops if o.id != before.id)
+            assert 0 < step.size - before.fill_volume <= abs(size) - others
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (order(1, MNQ, Side.SELL, 2, OrderType.STOP, OrderStatus.PENDING_CANCELLATION), "it is going"),
+        (order(1, MNQ, Side.SELL, 2, OrderType.TRAILING_STOP), "the broker moves it"),
+        (order(1, MNQ, Side.SELL, 2, OrderType.STOP), "it has no price"),
+    ],
+)
+def test_a_stop_that_cannot_be_moved_is_not(row: Order, why: str) -> None:
+    row = evolve(row, custom_tag="flatguard-1")
+    assert next_stops([ProtectAt(MNQ, Decimal(100), 2, OrderId(1))], held({MNQ: 2}, row)) == (), why
+
+
+def test_a_stop_is_placed_beside_none_of_ours_and_moved_in_price_and_size() -> None:
+    stop = evolve(
+        order(1, MNQ, Side.SELL, 3, OrderType.STOP, fill_volume=1), stop_price=Decimal(90), custom_tag="flatguard-1"
+    )
+    place, move = ProtectAt(MNQ, Decimal(100), 5), ProtectAt(MNQ, Decimal(100), 5, OrderId(1))
+    assert next_stops([place], held({MNQ: 3})) == (PlaceStop(MNQ, Side.SELL, 3, Decimal(100)),)
+    assert next_stops([place], held({MNQ: 3}, stop)) == ()
+    assert next_stops([place], held({})) == ()
+    assert next_stops([move], held({MNQ: 3}, stop)) == (MoveStop(MNQ, OrderId(1), Decimal(100), 4),)
+    assert next_stops([move], held({MNQ: 2}, evolve(stop, stop_price=Decimal(100)))) == ()

@@ -61,13 +61,15 @@ def written(default: object) -> str:
             return f'`"{default}"`'
         case time():
             return f'`"{default:%H:%M}"`'
-        case timedelta():
-            minutes, seconds = divmod(int(default.total_seconds()), 60)
-            return f'`"{seconds}s"`' if seconds or not minutes else f'`"{minutes}m"`'
         case bool():
             return f"`{str(default).lower()}`"
         case str() | Decimal():
             return f'`"{default}"`'
+        case timedelta():
+            seconds = int(default.total_seconds())
+            units = ((3600, "h"), (60, "m"), (1, "s")) if seconds else ((1, "s"),)
+            count, unit = next((seconds // size, unit) for size, unit in units if not seconds % size)
+            return f'`"{count}{unit}"`'
         case _:
             return f"`{default}`"
 

@@ -28,8 +28,10 @@ from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.flat_by import FlatBy
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.rules.no_stop_loss_grace import NoStopLossGrace
 from flatguard.rules.session_block_outside import SessionBlockOutside
 from flatguard.rules.symbol_blocks import SymbolBlocks
+from flatguard.rules.trade_management import TradeManagement
 from flatguard.settings import paths
 from flatguard.settings.load import (
     COMMISSIONS,
@@ -839,6 +841,8 @@ def complete() -> dict[str, Any]:
         "flat_by": as_written(FlatBy()) | {"enabled": True},
         "session_block_outside": as_written(SessionBlockOutside()) | {"enabled": True},
         "symbol_blocks": as_written(SymbolBlocks(("RTY",))) | {"enabled": True},
+        "no_stop_loss_grace": as_written(NoStopLossGrace(max_stop_distance_ticks=1)) | {"enabled": True},
+        "trade_management": as_written(TradeManagement()) | {"enabled": True},
     }
     return {
         "gateway": as_written(GatewaySettings("trader1")),

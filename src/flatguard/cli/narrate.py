@@ -10,12 +10,18 @@ from zoneinfo import ZoneInfo
 from attrs import define, field
 
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach, LimitNear
+from flatguard.model.decisions import Breach, LimitNear, ProtectAt
 from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, StepTaken
 from flatguard.model.events import ClosesRefused, ContractRefuted, LinkDown, LinkUp, PictureCorrected
 from flatguard.model.ids import AccountId, ContractId
 
-ACTIONS = {"close": "closing", "partial_close": "closing", "cancel": "cancelling"}
+ACTIONS = {
+    "close": "closing",
+    "partial_close": "closing",
+    "cancel": "cancelling",
+    "place_stop": "placing a stop",
+    "move_stop": "moving a stop",
+}
 
 
 @define
@@ -72,7 +78,8 @@ class Narrator:
         return f"{self._clock(near.at)} WARNING {near.rule}, account {near.account_id}: {near.text}"
 
     def _breach(self, breach: Breach) -> str:
-        return f"{self._clock(breach.at)} BREACH {breach.rule}, account {breach.account_id}: {breach.reason}"
+        word = "STOP" if _keeps_a_stop(breach) else "BREACH"
+        return f"{self._clock(breach.at)} {word} {breach.rule}, account {breach.account_id}: {breach.reason}"
 
     def _step(self, step: StepTaken) -> str:
         name = self.states[step.account_id].label(ContractId(step.contract_id))
@@ -82,3 +89,8 @@ class Narrator:
 
     def _clock(self, moment: datetime) -> str:
         return f"{moment.astimezone(self.zone):%H:%M:%S.%f}"[:-3]
+
+
+def _keeps_a_stop(breach: Breach) -> bool:
+    """Whether nothing was broken: a stop of ours is to be placed or moved."""
+    return any(isinstance(decision, ProtectAt) for decision in breach.decisions)

@@ -76,6 +76,7 @@ class Pictures:
 
     ``exposures`` reads over the connection that enforcement uses, which keeps it warm. ``on_frozen`` is called when a
     hub that looks well has failed to tell a change, ``on_answer`` when the broker answers again.
+    ``reading_wanted_at`` says when a rule needs a reading to judge an account, beside those that come anyway.
     """
 
     records: Gateway
@@ -85,6 +86,7 @@ class Pictures:
     clock: WallClock
     on_frozen: Callable[[str], None]
     on_answer: Callable[[], None]
+    reading_wanted_at: Callable[[AccountState], datetime | None] = lambda state: None
     accused_at: float = -inf
 
     async def keep(self, account_id: AccountId, send: Send) -> None:
@@ -224,6 +226,9 @@ class Pictures:
             unsettled = unsettled_since(state)
             if unsettled is not None and not unclear:
                 wait = min(wait, (unsettled + HUB_LAG - now).total_seconds())
+            wanted_at = self.reading_wanted_at(state)
+            if wanted_at is not None and not unclear:
+                wait = min(wait, (wanted_at - now).total_seconds())
             up_since = state.links[Hub.USER].since
             if not blind and up_since is not None and now - read_for < up_since + HUB_LAG:
                 wait = min(wait, (up_since + HUB_LAG - now).total_seconds())  # lists lag: once more, soon
@@ -240,6 +245,9 @@ class Pictures:
         if state.doubt is not None or self.contracts.wanting(contracts_of(state), state):
             return True
         if state.contradicted or state.missing:
+            return True
+        wanted_at = self.reading_wanted_at(state)
+        if wanted_at is not None and wanted_at <= now:
             return True
         unsettled = unsettled_since(state)
         if unsettled is not None and now - unsettled >= HUB_LAG:

@@ -26,17 +26,18 @@ def recover(settings: Settings, clock: WallClock) -> tuple[Store, dict[AccountId
     A damaged journal is set aside, and its accounts count as locked until the reset: whoever damages it gains nothing.
     Blocking. Raises FlatguardError where the journal cannot be opened.
     """
-    path, terms = settings.journal.path, settings.terms
+    path = settings.journal.path
+    terms = {a.id: RuleBook(a.rules).terms(settings.terms) for a in settings.accounts}
     trouble = None
     store = None
     try:
         store = Store.open(path)
-        states = {a.id: awakened(replayed(a, store.recover(a.id), terms)) for a in settings.accounts}
+        states = {a.id: awakened(replayed(a, store.recover(a.id), terms[a.id])) for a in settings.accounts}
     except JournalDamaged as error:
         aside = store.set_aside(clock.now()) if store is not None else set_aside(path, clock.now())
         trouble = f"{error}. It was moved to {aside}; its accounts count as locked until the reset."
         store = Store.open(path)
-        states = {a.id: _locked_for_damage(a.id, terms, clock, str(aside)) for a in settings.accounts}
+        states = {a.id: _locked_for_damage(a.id, terms[a.id], clock, str(aside)) for a in settings.accounts}
     return store, states, trouble
 
 

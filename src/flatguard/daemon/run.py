@@ -203,6 +203,7 @@ async def _guard(
         closes=gateway(closing_http, Lane.CLOSE),
         cancels=gateway(enforcement_http, Lane.ENFORCEMENT),
         proofs=gateway(enforcement_http, Lane.CONFIRMATION),
+        stops=gateway(enforcement_http, Lane.CONFIRMATION),
     )
 
     feed_in, feed_out = trio.open_memory_channel[Batch](FEED_BATCHES)
@@ -219,7 +220,16 @@ async def _guard(
         market_listener.link.hurry()
 
     contracts = Contracts(gateway(contracts_http, Lane.RECONCILIATION, patience), clock)
-    pictures = Pictures(records, exposures, contracts, board, clock, user_listener.link.reconnect, answered)
+    pictures = Pictures(
+        records,
+        exposures,
+        contracts,
+        board,
+        clock,
+        user_listener.link.reconnect,
+        answered,
+        lambda state: books[state.id].reading_wanted_at(state),
+    )
     prices = Prices(gateway(routine_http, Lane.ROUTINE), board, clock, market_listener.link.reconnect)
     user_hub = UserHub(user_listener, tuple(books), lambda: _photograph(pictures, tuple(books)))
     market_hub = MarketHub(market_listener)

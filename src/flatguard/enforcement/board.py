@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 import trio
@@ -35,3 +35,17 @@ class Board:
     async def wait_ring(self, account_id: AccountId) -> None:
         """Return when the account's bell rings next. A cancel leaves nothing behind."""
         await self._bells[account_id].wait()
+
+
+async def stirred(until: float, *waits: Callable[[], Awaitable[None]]) -> bool:
+    """Return True once the first of ``waits`` has ended; False at ``until``, in Trio's time."""
+    with trio.move_on_at(until) as waited:
+        async with trio.open_nursery() as nursery:
+
+            async def first(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                nursery.cancel_scope.cancel()
+
+            for wait in waits:
+                nursery.start_soon(first, wait)
+    return not waited.cancelled_caught

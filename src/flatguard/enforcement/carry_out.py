@@ -20,10 +20,11 @@ import trio
 from attrs import define, field, frozen
 
 from flatguard.clock import WallClock
-from flatguard.enforcement.board import Board
+from flatguard.enforcement.board import Board, stirred
 from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
 from flatguard.enforcement.plan import Wanted
+from flatguard.enforcement.stops import StopDesk, in_words
 from flatguard.errors import FlatguardError
 from flatguard.ledger.apply import apply
 from flatguard.model.decisions import Breach
@@ -82,6 +83,7 @@ async def carry_out_breaches(
     """
     async with trio.open_nursery() as desks_open, told:
         desks: dict[AccountId, _Desk] = {}
+        stop_desks: dict[AccountId, StopDesk] = {}
         async for message in told:
             account_id = message.breach.account_id if isinstance(message, Told) else message.account_id
             broker = brokers(account_id)
@@ -90,12 +92,20 @@ async def carry_out_breaches(
             if account_id not in desks:
                 desks[account_id] = _Desk(account_id, broker, board, recorder, clock)
                 desks_open.start_soon(desks[account_id].work)
+                closes = desks[account_id].closes
+                stop_desks[account_id] = StopDesk(
+                    account_id, broker, board, recorder.note, recorder.kept, clock, closes
+                )
+                desks_open.start_soon(stop_desks[account_id].work)
             if isinstance(message, Told):
                 desks[account_id].want(message.breach)
+                stop_desks[account_id].want(message.breach)
             else:
                 desks[account_id].withdraw(message.rule)
-        for desk in desks.values():
+                stop_desks[account_id].withdraw(message.rule)
+        for account_id, desk in desks.items():
             desk.close_when_done()
+            stop_desks[account_id].close_when_done()
 
 
 @define
@@ -128,7 +138,15 @@ class _Desk:
     read_pause_s: float = READ_AGAIN_S
     read_again_at: float = 0.0
     reached_at: datetime | None = None
+    closed_lately: dict[ContractId | None, float] = field(factory=dict)
     bell: trio.Event = field(factory=trio.Event)
+
+    def closes(self, contract_id: ContractId) -> bool:
+        """Whether the contract is being closed or reduced, or has just been: then no stop of ours is touched there."""
+        if self.wanted.flat or contract_id in self.wanted.caps:
+            return True
+        lately = (self.closed_lately.get(each, -inf) for each in (contract_id, None))
+        return trio.current_time() < max(lately) + SETTLE_S
 
     def want(self, breach: Breach) -> None:
         if not self.wanted:
@@ -335,17 +353,9 @@ class _Desk:
 
     async def _stirred(self, until: float) -> bool:
         """Return True when something moved: the account, a request, what is wanted; False at ``until``."""
-        with trio.move_on_at(until) as waited:
-            async with trio.open_nursery() as nursery:
-
-                async def first(wait: Callable[[], Awaitable[None]]) -> None:
-                    await wait()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(first, self.bell.wait)
-                nursery.start_soon(first, lambda: self.board.wait_ring(self.account_id))
+        moved = await stirred(until, self.bell.wait, lambda: self.board.wait_ring(self.account_id))
         self.bell = trio.Event()
-        return not waited.cancelled_caught
+        return moved
 
     async def _read(self) -> None:
         self.read_again_at = trio.current_time() + self.read_pause_s
@@ -372,6 +382,8 @@ class _Desk:
             return
         proven = EndStateProven(self.account_id, self.wanted.ids, self.reached_at, self.clock.now())
         self.recorder.note(proven)
+        closed: list[ContractId | None] = [None] if self.wanted.flat else [*self.wanted.caps]
+        self.closed_lately |= dict.fromkeys(closed, trio.current_time())
         self.wanted = Wanted()
 
     def _proven(self) -> bool:
@@ -413,11 +425,5 @@ def _entry(
             action, detail = "partial_close", f"{size} of {held}"
         case Cancel(order_id=order_id):
             action, detail = "cancel", f"order {order_id}"
-    match outcome:
-        case Done():
-            word, reason = "done", ""
-        case Refused(code=code, reason=text):
-            word, reason = "refused", f"{text} (code {code})"
-        case Unknown(reason=text):
-            word, reason = "unknown", text
+    word, reason = in_words(outcome)
     return StepTaken(account_id, breaches, action, step.contract_id, detail, sent_at, answered_at, word, reason)

@@ -1,18 +1,22 @@
 """From what is wanted and what is held to the next requests. Pure, and never away from flat.
 
 No step raises the size of a position or turns it around: closes go by the broker's own close call, which takes the size
-from the server, partial closes are smaller than what is held, and everything else is a cancel.
+from the server, partial closes are smaller than what is held, stops of ours stand against the position and cover at
+most what is open, and everything else is a cancel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from attrs import frozen
 
 from flatguard.enforcement.plan import Wanted
+from flatguard.ledger.protection import STOPS, is_ours
+from flatguard.model.decisions import ProtectAt
 from flatguard.model.ids import ContractId, OrderId
-from flatguard.model.trading import Order, OrderStatus, OrderType, Position
+from flatguard.model.trading import Order, OrderStatus, OrderType, Position, Side
 
 STAY_UNTIL_FLAT = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP, OrderType.MARKET})
 
@@ -41,7 +45,28 @@ class Cancel:
     order_id: OrderId
 
 
+@frozen
+class PlaceStop:
+    """Place a stop against the position."""
+
+    contract_id: ContractId
+    side: Side
+    size: int
+    stop_price: Decimal
+
+
+@frozen
+class MoveStop:
+    """Change a stop: to a better price, to what is open, or both. ``size`` includes what of it is filled."""
+
+    contract_id: ContractId
+    order_id: OrderId
+    stop_price: Decimal | None = None
+    size: int | None = None
+
+
 Step = Close | PartialClose | Cancel
+StopStep = PlaceStop | MoveStop
 
 
 @frozen
@@ -109,3 +134,47 @@ def stays_until_flat(order: Order, size: int) -> bool:
     A protective stop goes last. A market order that reduces is a close on its way, most likely our own.
     """
     return order.type in STAY_UNTIL_FLAT and size * order.side.sign < 0 and order.remaining <= abs(size)
+
+
+def next_stops(protect: Iterable[ProtectAt], held: Held) -> tuple[StopStep, ...]:
+    """Return the stops to place and to move now. There is one of ours in a contract at most, and it only tightens."""
+    steps: list[StopStep] = []
+    for decision in protect:
+        size = held.size(decision.contract_id)
+        stops = [
+            order
+            for order in held.orders
+            if order.contract_id == decision.contract_id and order.type in STOPS and order.side.sign * size < 0
+        ]
+        room = abs(size) - sum(order.remaining for order in stops if order.id != decision.order_id)
+        step = (
+            _move(decision, stops, size, room) if decision.order_id is not None else _place(decision, stops, size, room)
+        )
+        if step is not None:
+            steps.append(step)
+    return tuple(steps)
+
+
+def _place(decision: ProtectAt, stops: list[Order], size: int, room: int) -> PlaceStop | None:
+    covered = min(decision.size, room)
+    if not size or covered <= 0 or any(is_ours(order) for order in stops):
+        return None
+    side = Side.SELL if size > 0 else Side.BUY
+    return PlaceStop(decision.contract_id, side, covered, decision.stop_price)
+
+
+def _move(decision: ProtectAt, stops: list[Order], size: int, room: int) -> MoveStop | None:
+    order = next((order for order in stops if order.id == decision.order_id and order.type is OrderType.STOP), None)
+    covered = min(decision.size, room)
+    if order is None or order.stop_price is None or order.status is OrderStatus.PENDING_CANCELLATION or covered <= 0:
+        return None
+    better = (decision.stop_price - order.stop_price) * (1 if size > 0 else -1) > 0
+    resized = covered != order.remaining and is_ours(order)
+    if not better and not resized:
+        return None
+    return MoveStop(
+        order.contract_id,
+        order.id,
+        decision.stop_price if better else None,
+        order.fill_volume + covered if resized else None,
+    )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from attrs import evolve, field, frozen
 
-from flatguard.model.decisions import Breach, CloseContract, Flatten, LockOut, ReduceTo, WithoutOrder
+from flatguard.model.decisions import Breach, CloseContract, Flatten, LockOut, ProtectAt, ReduceTo, WithoutOrder
 from flatguard.model.ids import ContractId, OrderId
 
 
@@ -56,8 +56,8 @@ class Wanted:
         )
 
     def including(self, breach: Breach) -> Wanted:
-        """Return what is wanted once ``breach`` is told. One that asks for nothing at the broker adds nothing."""
-        if all(isinstance(decision, LockOut) for decision in breach.decisions):
+        """Return what is wanted once ``breach`` is told. One that closes and cancels nothing adds nothing."""
+        if all(isinstance(decision, LockOut | ProtectAt) for decision in breach.decisions):
             return self
         ids = self.ids if breach.id in self.ids else (*self.ids, breach.id)
         known = self.breaches.get(breach.rule)

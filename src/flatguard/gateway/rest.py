@@ -6,6 +6,8 @@ something, ``asking`` for the way in which either is asked.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from attrs import define, frozen
 
 from flatguard.gateway.acting import Acting
@@ -13,6 +15,7 @@ from flatguard.gateway.reading import Looking
 from flatguard.model.events import ExposureRead
 from flatguard.model.ids import AccountId, ContractId, OrderId
 from flatguard.model.outcomes import Outcome
+from flatguard.model.trading import OrderType, Side
 
 
 @define
@@ -23,12 +26,13 @@ class Gateway(Looking, Acting):
 @frozen
 class Enforcer:
     """The broker as enforcement needs it. Closes have a lane and connections of their own, so that neither hanging
-    cancels nor a used-up allowance hold them up; the readings that prove an end come after the cancels.
+    cancels nor a used-up allowance hold them up; after the cancels come the readings that prove an end, and stops.
     """
 
     closes: Gateway
     cancels: Gateway
     proofs: Gateway
+    stops: Gateway
 
     async def read_exposure(self, account_id: AccountId) -> ExposureRead:
         """Read positions and working orders, completely or not at all."""
@@ -45,3 +49,17 @@ class Enforcer:
     async def cancel(self, account_id: AccountId, order_id: OrderId) -> Outcome:
         """Cancel an order."""
         return await self.cancels.cancel(account_id, order_id)
+
+    async def place_stop(
+        self, account_id: AccountId, contract_id: ContractId, side: Side, size: int, stop_price: Decimal, tag: str
+    ) -> Outcome:
+        """Place a stop under a tag that no order has ever had."""
+        return await self.stops.place(
+            account_id, contract_id, side, size, OrderType.STOP, stop_price=stop_price, custom_tag=tag
+        )
+
+    async def move_stop(
+        self, account_id: AccountId, order_id: OrderId, stop_price: Decimal | None, size: int | None
+    ) -> Outcome:
+        """Change a stop in place; what is None stays as it is."""
+        return await self.stops.modify(account_id, order_id, stop_price=stop_price, size=size)

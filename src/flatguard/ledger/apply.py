@@ -15,10 +15,12 @@ from attrs import evolve
 from immutables import Map
 
 from flatguard.ledger.held_down import ratchet
+from flatguard.ledger.peaks import with_peaks
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, order_made, rate_told, realize
+from flatguard.ledger.protection import with_bare
 from flatguard.ledger.reconcile import CLOCK_SET_BACK, knows_better, merge_orders, merge_positions, overtaken
 from flatguard.ledger.trading_day import trading_day
-from flatguard.model.account import AccountState, BlindSpell, Link
+from flatguard.model.account import AccountState, BlindSpell, DayPeak, Link
 from flatguard.model.events import (
     AccountChanged,
     BarRead,
@@ -59,7 +61,9 @@ def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
     if isinstance(event, (ExposureRead, RecordRead)):
         state = _broker_seen(state, event)
-    state = _fold(_turn_day(state, event.at - state.clock_ahead), event)
+    before = state
+    state = with_peaks(_fold(_turn_day(state, event.at - state.clock_ahead), event), event)
+    state = with_bare(before, state, event.at)
     return ratchet(state, event.at) if state.may_hold else state
 
 
@@ -161,7 +165,7 @@ def _turn_day(state: AccountState, at: datetime) -> AccountState:
             return state
     today = trading_day(at, state.terms)
     kept = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
-    state = changed(state, today=today, trades=Map(kept), warned={})
+    state = changed(state, today=today, trades=Map(kept), warned={}, day_peak=DayPeak())
     return changed(state, realized=realize(state))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from operator import is_
 from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
@@ -34,7 +35,7 @@ class Terms:
     ``reset`` in ``zone`` is when the trading day turns. ``commissions`` are US dollars a contract and side, by ticker,
     charged where no fill has told the rate; ``other_commission`` is for tickers that it does not name. ``warn_at`` are
     the shares of a limit, in percent, at which to warn. ``calendar`` is when the exchange trades; without one, only
-    weekends are known.
+    weekends are known. A stop farther than ``farthest_stop_ticks`` from the entry covers nothing.
     """
 
     reset: time = time(17)
@@ -43,6 +44,7 @@ class Terms:
     other_commission: Decimal = Decimal("0.50")
     warn_at: tuple[int, ...] = (60, 80)
     calendar: Calendar | None = None
+    farthest_stop_ticks: int | None = None
 
 
 @frozen
@@ -83,6 +85,59 @@ class Realized:
     def net(self) -> Decimal:
         """Gross less fees and commissions."""
         return self.gross - self.fees - self.commissions
+
+
+class PeakSource(StrEnum):
+    """What moved something to its peak: a price, or what was traded."""
+
+    QUOTE = "quote"
+    FILL = "fill"
+
+
+@frozen
+class Peak:
+    """The best that something has stood at: since when, and what moved it there."""
+
+    amount: Decimal = ZERO
+    at: datetime | None = None
+    by: PeakSource = PeakSource.FILL
+
+
+@frozen
+class PositionPeak:
+    """The best that an open position has shown since it was opened, at ``opened_at``, as far as we watched.
+
+    ``size`` and ``average_price`` are what is held now, from which its profit is counted now. Both peaks begin with the
+    entry: ``profit`` is the highest open P&L in US dollars, never below zero; ``best_price`` the highest believed price
+    for a long, the lowest for a short. Adding or giving up a part keeps both as they were shown; a position that was
+    closed or turned around begins anew.
+    """
+
+    opened_at: datetime
+    size: int
+    average_price: Decimal
+    profit: Peak
+    best_price: Peak
+
+
+@frozen
+class DayPeak:
+    """The highest that the trading day's realised and open P&L stood at together, never below zero."""
+
+    net: Peak = Peak()
+    gross: Peak = Peak()
+
+
+@frozen
+class Balances:
+    """The balance with which the day that began at ``day_started`` began, and the best with which any day ended.
+
+    ``best_close.at`` is when that day ended; both are None where no day has been seen to begin.
+    """
+
+    day_started: datetime | None = None
+    day_start: Decimal | None = None
+    best_close: Peak = Peak()
 
 
 @frozen
@@ -129,6 +184,15 @@ class Span:
         return max(self.least, min(self.most, size))
 
 
+@frozen
+class Bare:
+    """Contracts of a position that no stop covers, since when; ``stop_lost`` where one did before."""
+
+    size: int
+    since: datetime
+    stop_lost: bool = False
+
+
 @frozen(slots=False)  # one is made from another by copying its dictionary
 class AccountState:
     """An account as we know it, with the age of what we know.
@@ -147,6 +211,11 @@ class AccountState:
     ``blind_since`` is since when neither hub nor REST shows anything, ``was_blind`` when that was the last time.
     ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
     broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
+
+    ``bare`` is what no stop covers of each position, the oldest first.
+
+    ``peaks`` are the best that each open position has shown, ``day_peak`` the best of the day with what is open;
+    ``balances`` are those of the account when days began.
 
     ``may_hold`` is what a cooldown lets stand of each contract, none of those it does not name. ``warned`` is the
     highest share of its limit, in percent, that was warned of today, by rule. ``facts`` are what other people's rules
@@ -169,6 +238,9 @@ class AccountState:
     trades: Map[TradeId, Trade] = field(factory=Map)
     commission_rates: Mapping[ContractId, Decimal] = field(factory=dict)
     realized: Realized = field(factory=Realized)
+    peaks: Mapping[ContractId, PositionPeak] = field(factory=dict)
+    day_peak: DayPeak = DayPeak()
+    balances: Balances = Balances()
     quotes: Mapping[ContractId, Quote] = field(factory=dict)
     links: Mapping[Hub, Link] = field(factory=lambda: {Hub.USER: Link(), Hub.MARKET: Link()})
     exposure_at: datetime | None = None
@@ -187,6 +259,7 @@ class AccountState:
     clock_ahead: timedelta = timedelta(0)
     last_event_at: datetime | None = None
     lockouts: tuple[Lockout, ...] = ()
+    bare: Mapping[ContractId, tuple[Bare, ...]] = field(factory=dict)
     may_hold: Mapping[ContractId, Span] = field(factory=dict)
     breached: Mapping[str, BreachMark] = field(factory=dict)
     warned: Mapping[str, int] = field(factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from attrs import frozen
 
@@ -52,7 +53,20 @@ class LockOut:
     kind: LockKind = LockKind.HARD
 
 
-Decision = Flatten | CloseContract | ReduceTo | WithoutOrder | LockOut
+@frozen
+class ProtectAt:
+    """A stop of ours covers ``size`` contracts of the position at ``stop_price`` or better.
+
+    It is the order ``order_id``, or where that is None a new one. Better is nearer to the market: a stop only tightens.
+    """
+
+    contract_id: ContractId
+    stop_price: Decimal
+    size: int
+    order_id: OrderId | None = None
+
+
+Decision = Flatten | CloseContract | ReduceTo | WithoutOrder | ProtectAt | LockOut
 
 
 @frozen

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from attrs import evolve, field, frozen
 
 from flatguard.ledger.held_down import hold_down
-from flatguard.model.account import AccountState, BreachMark
+from flatguard.model.account import AccountState, BreachMark, Terms
 from flatguard.model.decisions import Breach, Flatten, LimitNear, LockOut
 from flatguard.model.events import ClockReached, Event
 from flatguard.model.lockouts import LockKind, Lockout, union
@@ -216,6 +216,19 @@ class RuleBook:
     def products(self) -> Mapping[str, frozenset[str]]:
         """Return the tickers that each rule's settings name. A rule that cannot say names none."""
         return {name: _asked(rule.products)[0] or frozenset() for name, rule in self.rules.items()}
+
+    def reading_wanted_at(self, state: AccountState) -> datetime | None:
+        """Return from when on a complete reading of what is open is wanted, for a rule that needs one to judge."""
+        if not state.pictured:
+            return None
+        moments = [_asked(rule.reading_wanted_at, state)[0] for rule in self.rules.values()]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def terms(self, terms: Terms) -> Terms:
+        """Return an account's terms with what the settings of its rules fix about how it is counted."""
+        for rule in self.rules.values():
+            terms = _asked(rule.terms, terms)[0] or terms
+        return terms
 
     def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
         """Return the next moment later than ``after`` at which something must be judged though nothing happens.

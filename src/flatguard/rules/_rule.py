@@ -129,6 +129,14 @@ class Rule(ABC):
         """Return why the rule cannot judge at ``at``; None while it can."""
         return None
 
+    def reading_wanted_at(self, state: AccountState) -> datetime | None:
+        """Return from when on a complete reading of what is open would tell the rule what it must know; else None."""
+        return None
+
+    def terms(self, terms: Terms) -> Terms:
+        """Return the account's terms with what the rule's settings fix about how the ledger counts."""
+        return terms
+
     def measure(self, state: AccountState, at: datetime) -> Measure | None:
         """Return where the account stands against the rule's limit; None where it has none to show."""
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -19,6 +20,17 @@ def at_least(lowest: int, hint: str = "") -> Check:
     def check(_rule: object, _field: object, number: int) -> None:
         if number < lowest:
             raise ValueError(f"must be {lowest} or more, not {number}" + (f"; {hint}" if hint else ""))
+
+    return check
+
+
+def lasts(lowest: timedelta, longest: timedelta) -> Check:
+    """Refuse durations outside of ``lowest`` and ``longest``, both in whole seconds."""
+
+    def check(_rule: object, _field: object, span: timedelta) -> None:
+        if not lowest <= span <= longest:
+            low, high = (f"{limit.total_seconds():.0f}s" for limit in (lowest, longest))
+            raise ValueError(f'must last from "{low}" to "{high}", not {span.total_seconds():.0f} s')
 
     return check
 

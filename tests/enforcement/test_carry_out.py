@@ -49,6 +49,7 @@ class ScriptedBroker:
     reading_takes_s: float = 0.01
     closing_takes_s: dict[ContractId, float] = field(factory=dict)
     unreadable: bool = False
+    no_allowance: bool = False  # whether whatever is no exit waits
     tell: Callable[[Event], None] = lambda event: None
 
     def asked(self, kind: str) -> list[object]:
@@ -57,9 +58,11 @@ class ScriptedBroker:
     def times(self, kind: str) -> list[float]:
         return [at for at, name, _ in self.log if name == kind]
 
-    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+    async def read_exposure(self, account_id: AccountId, *, for_an_exit: bool = False) -> ExposureRead:
         began = self.clock.now()
         self.log.append((trio.current_time(), "read", None))
+        while self.no_allowance and not for_an_exit:  # noqa: ASYNC110  the clock is virtual
+            await trio.sleep(0.1)
         await trio.sleep(self.reading_takes_s)
         if self.unreadable:
             raise GatewayUnreachable("no answer")
@@ -226,6 +229,31 @@ async def test_a_partial_close_whose_answer_is_lost_is_repeated_only_after_two_r
         assert room.broker.sizes[MNQ] == 2
 
 
+async def test_a_used_up_allowance_does_not_keep_a_partial_close_from_its_readings(autojump_clock: object) -> None:
+    async with at_work(MNQ=5) as room:
+        room.broker.answers["partial_close"] = [Unknown("no answer")]
+        room.broker.no_allowance = True
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: len(room.broker.asked("partial_close")) == 2, 10)
+        await until(lambda: room.broker.sizes[MNQ] == 2)
+        room.broker.no_allowance = False
+        await until(lambda: room.proofs)
+
+
+async def test_a_market_order_just_placed_is_left_to_fill_and_cancelled_where_it_does_not(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=1) as room:
+        entry = Order(
+            OrderId(7), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.MARKET, Side.BUY, 1, room.broker.clock.now()
+        )
+        room.broker.put(entry)
+        began = trio.current_time()
+        await room.tell(Flatten())
+        await until(lambda: room.proofs)
+        assert [at - began for at in room.broker.times("cancel")] == [1.0]
+
+
 async def test_a_partial_close_that_was_carried_out_although_its_answer_was_lost_is_not_repeated(
     autojump_clock: object,
 ) -> None:
@@ -370,7 +398,7 @@ async def test_an_order_that_rests_on_a_flat_account_is_cancelled_and_a_stop_sta
         stop = Order(OrderId(1), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.STOP, Side.SELL, 2, START)
         entry = evolve(stop, id=OrderId(2), type=OrderType.LIMIT, side=Side.BUY)
         room.broker.orders.update({stop.id: stop, entry.id: entry})
-        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.fold(await room.broker.read_exposure(ACCOUNT, for_an_exit=False))
         room.broker.closing_takes_s[MNQ] = 1
         await room.tell(Flatten())
         await until(lambda: room.proofs)
@@ -415,7 +443,7 @@ async def test_without_a_hub_a_close_that_was_accepted_is_not_sent_again_and_aga
 ) -> None:
     """One list that lacks a position is not believed by itself; after a close of ours that was accepted it is."""
     async with at_work(MNQ=3) as room:
-        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.fold(await room.broker.read_exposure(ACCOUNT, for_an_exit=False))
         room.broker.tell = lambda event: None
         room.broker.answers["close"] = list(answers)
         await room.tell(Flatten())
@@ -425,7 +453,7 @@ async def test_without_a_hub_a_close_that_was_accepted_is_not_sent_again_and_aga
 
 async def test_without_a_hub_what_is_opened_after_an_accepted_close_is_closed_too(autojump_clock: object) -> None:
     async with at_work(MNQ=3) as room:
-        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.fold(await room.broker.read_exposure(ACCOUNT, for_an_exit=False))
         room.broker.tell = lambda event: None
         await room.tell(Flatten())
         await until(lambda: room.broker.sizes[MNQ] == 0)
@@ -440,7 +468,7 @@ async def test_a_cancel_that_was_accepted_is_not_sent_again_and_again_where_the_
     async with at_work() as room:
         resting = Order(OrderId(1), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.LIMIT, Side.BUY, 1, START)
         room.broker.orders[resting.id] = resting
-        room.fold(await room.broker.read_exposure(ACCOUNT))
+        room.fold(await room.broker.read_exposure(ACCOUNT, for_an_exit=False))
         room.fold(OrderChanged(room.broker.clock.now(), resting))
         room.broker.tell = lambda event: None
         await room.tell(Flatten())

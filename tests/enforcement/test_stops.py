@@ -23,7 +23,7 @@ def at(price: str, size: int = 2, number: int | None = None) -> ProtectAt:
 
 
 async def read(room: Room) -> None:
-    room.fold(await room.broker.read_exposure(ACCOUNT))
+    room.fold(await room.broker.read_exposure(ACCOUNT, for_an_exit=False))
 
 
 async def done(room: Room) -> None:

@@ -17,8 +17,11 @@ class Broker(Protocol):
     None of those that act ever raises for what the broker answers or fails to answer: that is their outcome.
     """
 
-    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
-        """Read all positions and all working orders, completely. Raises FlatguardError where that failed."""
+    async def read_exposure(self, account_id: AccountId, *, for_an_exit: bool) -> ExposureRead:
+        """Read all positions and all working orders, completely. Raises FlatguardError where that failed.
+
+        ``for_an_exit``: a partial close waits for it, so it is as urgent as that.
+        """
         ...
 
     async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:

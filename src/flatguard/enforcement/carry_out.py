@@ -39,6 +39,7 @@ SETTLE_S = 1.5  # REST lists lag the hub by up to a second; after that a reading
 READ_AGAIN_S = 0.25  # between two readings that shall prove the end state; longer while they do not
 READ_AGAIN_MOST_S = 2.0  # readings share the allowance with everything else
 READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
+MARKET_FILLS_S = 1.0  # a market order fills within an eighth of a second, or rests because the market does not trade
 REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
 ACCOUNT_REJECTED = "AccountRejected"
 NO_PARTIAL_CLOSES = ("OrderRejected", ACCOUNT_REJECTED)  # then the contract is closed whole
@@ -134,7 +135,9 @@ class _Desk:
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
     readings: list[ExposureRead] = field(factory=list)
-    reading: bool = False
+    reading: set[bool] = field(factory=set)  # which readings are under way: False for a proof, True for an exit
+    held_up: bool = False  # whether a partial close waits for readings
+    given_time: set[object] = field(factory=set)  # market orders, which fill by themselves
     read_pause_s: float = READ_AGAIN_S
     read_again_at: float = 0.0
     reached_at: datetime | None = None
@@ -180,8 +183,8 @@ class _Desk:
                 self._act(requests)
                 moved = await self._stirred(self._look_again_at())
                 if self._worth_reading(moved=moved):
-                    self.reading = True
-                    requests.start_soon(self._read)
+                    self.reading.add(self.held_up)
+                    requests.start_soon(self._read, self.held_up)
                 self._conclude()
 
     def _forget(self) -> None:
@@ -190,6 +193,7 @@ class _Desk:
         self.closed_at.clear()
         self.whole.clear()
         self.partly.clear()
+        self.given_time.clear()
         self.reached_at = None
 
     async def _disk_had_its_chance(self) -> None:
@@ -234,11 +238,26 @@ class _Desk:
         )
 
     def _act(self, requests: trio.Nursery) -> None:
+        self.held_up = False
         for step in self._steps():
-            if self._rests(step) or (isinstance(step, PartialClose) and not self._may_reduce(step)):
+            if self._rests(step):
+                continue
+            if isinstance(step, PartialClose) and not self._may_reduce(step):
+                self.held_up = True
                 continue
             rest = self.resting[_key(step)] = _Rest(step, self.clock.now())
-            requests.start_soon(self._perform, step, rest)
+            if self._fills_by_itself(step):
+                rest.until = trio.current_time() + MARKET_FILLS_S
+            else:
+                requests.start_soon(self._perform, step, rest)
+
+    def _fills_by_itself(self, step: Step) -> bool:
+        """Whether a cancel is for a market order just met: it would come too late, and each counts in the allowance."""
+        if not isinstance(step, Cancel) or step.order_id in self.given_time:
+            return False
+        self.given_time.add(step.order_id)
+        order = self.board.states[self.account_id].orders.get(step.order_id)
+        return order is not None and order.type is OrderType.MARKET
 
     def _rests(self, step: Step) -> bool:
         rest = self.resting.get(_key(step))
@@ -335,7 +354,7 @@ class _Desk:
         """Until when, in Trio's time, to wait for the hub or an answer before acting again or reading by REST."""
         now = trio.current_time()
         rests_end = min((rest.until for rest in self.resting.values() if rest.until > now), default=inf)
-        if self.reading:
+        if self.held_up in self.reading:
             return rests_end  # its end stirs us
         if self._looks_reached() or rests_end == inf:
             return self.read_again_at
@@ -347,7 +366,7 @@ class _Desk:
     def _worth_reading(self, *, moved: bool) -> bool:
         """Whether to look for ourselves. Acting never waits for a reading, which may hang."""
         now = trio.current_time()
-        if self.reading or now < self.read_again_at:
+        if self.held_up in self.reading or now < self.read_again_at:
             return False
         return self._looks_reached() or not moved or now >= self.read_again_at + READ_AT_LEAST_S
 
@@ -357,17 +376,18 @@ class _Desk:
         self.bell = trio.Event()
         return moved
 
-    async def _read(self) -> None:
+    async def _read(self, for_an_exit: bool) -> None:
         self.read_again_at = trio.current_time() + self.read_pause_s
         self.read_pause_s = min(self.read_pause_s * 1.5, READ_AGAIN_MOST_S)
         try:
-            reading = await self.broker.read_exposure(self.account_id)
-            self.readings = [*self.readings[-1:], reading]
+            reading = await self.broker.read_exposure(self.account_id, for_an_exit=for_an_exit)
+            if not self.readings or reading.began_at > self.readings[-1].began_at:
+                self.readings = [*self.readings[-1:], reading]
             self.recorder.report(reading)
         except FlatguardError as error:
             self.readings.clear()
             self.recorder.report(ReadingFailed(self.clock.now(), self.account_id, str(error)))
-        self.reading = False
+        self.reading.discard(for_an_exit)
         self.bell.set()
 
     def _conclude(self) -> None:

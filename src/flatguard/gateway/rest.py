@@ -26,7 +26,8 @@ class Gateway(Looking, Acting):
 @frozen
 class Enforcer:
     """The broker as enforcement needs it. Closes have a lane and connections of their own, so that neither hanging
-    cancels nor a used-up allowance hold them up; after the cancels come the readings that prove an end, and stops.
+    cancels nor a used-up allowance hold them up, and a reading that a partial close waits for goes the same way; after
+    the cancels come the readings that prove an end, and stops.
     """
 
     closes: Gateway
@@ -34,9 +35,9 @@ class Enforcer:
     proofs: Gateway
     stops: Gateway
 
-    async def read_exposure(self, account_id: AccountId) -> ExposureRead:
+    async def read_exposure(self, account_id: AccountId, *, for_an_exit: bool) -> ExposureRead:
         """Read positions and working orders, completely or not at all."""
-        return await self.proofs.read_exposure(account_id)
+        return await (self.closes if for_an_exit else self.proofs).read_exposure(account_id)
 
     async def close(self, account_id: AccountId, contract_id: ContractId) -> Outcome:
         """Close the whole position. Resting orders stay."""

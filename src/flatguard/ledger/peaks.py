@@ -26,6 +26,7 @@ from flatguard.model.events import (
     TradeMade,
 )
 from flatguard.model.ids import ContractId
+from flatguard.model.money import ZERO
 from flatguard.model.trading import Position
 from flatguard.model.value import changed
 

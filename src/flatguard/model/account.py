@@ -67,8 +67,8 @@ class Realized:
 
     ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows and highs are the
     lowest and highest that each stood at when the fills are taken in the order in which they were made; the lows are
-    never above zero, the highs never below. ``last_fill`` is the place of the last fill among
-    them: when it was made, and its id.
+    never above zero, the highs never below. The falls are how far each fell at most below the high that it had reached.
+    ``last_fill`` is the place of the last fill among them: when it was made, and its id.
     """
 
     gross: Decimal = ZERO
@@ -79,6 +79,8 @@ class Realized:
     low_net: Decimal = ZERO
     high_gross: Decimal = ZERO
     high_net: Decimal = ZERO
+    fall_gross: Decimal = ZERO
+    fall_net: Decimal = ZERO
     last_fill: tuple[datetime, TradeId] = BEFORE_ALL_FILLS
 
     @property

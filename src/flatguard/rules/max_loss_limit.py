@@ -29,9 +29,9 @@ class MaxLossLimit(Rule):
     """Settings of ``[rules.max_loss_limit]``.
 
     ``start_balance``: what the account began with, in US dollars like the others. ``distance``: how far below it the
-    floor began. ``cushion``: act so much above the floor. ``best_close``: the best balance with which a day ended before
-    flatguard watched. ``stops_at``: where the floor stops, else at the start. ``lockout_until``: the daily reset, or for
-    good until an administrator acts.
+    floor began. ``cushion``: act so much above the floor. ``best_close``: the best balance with which a day ended
+    before flatguard watched. ``stops_at``: where the floor stops, else at the start. ``lockout_until``: the daily
+    reset, or for good until an administrator acts.
     """
 
     start_balance: Decimal = field(validator=an_amount)

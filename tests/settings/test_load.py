@@ -35,6 +35,8 @@ from flatguard.rules.symbol_blocks import SymbolBlocks
 from flatguard.rules.trade_management import TradeManagement
 from flatguard.rules.max_loss_limit import MaxLossLimit
 from flatguard.rules.max_unrealized_profit import MaxUnrealizedProfit
+from flatguard.rules.session_block_outside import SessionBlockOutside
+from flatguard.rules.symbol_blocks import SymbolBlocks
 from flatguard.settings import paths
 from flatguard.settings.load import (
     COMMISSIONS,

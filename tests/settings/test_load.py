@@ -29,14 +29,12 @@ from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.flat_by import FlatBy
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.rules.max_loss_limit import MaxLossLimit
+from flatguard.rules.max_unrealized_profit import MaxUnrealizedProfit
 from flatguard.rules.no_stop_loss_grace import NoStopLossGrace
 from flatguard.rules.session_block_outside import SessionBlockOutside
 from flatguard.rules.symbol_blocks import SymbolBlocks
 from flatguard.rules.trade_management import TradeManagement
-from flatguard.rules.max_loss_limit import MaxLossLimit
-from flatguard.rules.max_unrealized_profit import MaxUnrealizedProfit
-from flatguard.rules.session_block_outside import SessionBlockOutside
-from flatguard.rules.symbol_blocks import SymbolBlocks
 from flatguard.settings import paths
 from flatguard.settings.load import (
     COMMISSIONS,

@@ -76,9 +76,9 @@ def _followed(state: AccountState, contracts: tuple[ContractId, ...], at: dateti
     if peaks == state.peaks:
         return state
     together = state.open_peak
-    most = sum((peak.profit.amount for peak in peaks.values()), ZERO)
-    if ended and most < together.amount:
-        together = Peak(most, at, PeakSource.FILL)
+    if ended:
+        most = sum((peak.profit.amount for peak in peaks.values()), ZERO)
+        together = Peak(most, at, PeakSource.FILL) if most < together.amount else together
     return changed(state, peaks=peaks, open_peak=together)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.journal.codec import decode, encode
-from flatguard.ledger.peaks import SAME_OPENING, day_total, start_of_day
+from flatguard.ledger.peaks import SAME_OPENING, balance_now, day_total, start_of_day
 from flatguard.model.account import AccountState, DayPeak, Peak, PeakSource, PositionPeak
 from flatguard.model.events import AccountChanged, BarRead, ContractRefuted, PositionChanged
 from flatguard.model.ids import ContractId
@@ -171,6 +171,58 @@ def test_positions_stay_over_the_turn_of_the_day() -> None:
     assert shown(account) == (20, 21010)
 
 
+# positions together
+
+
+def together(account: Desk) -> Decimal:
+    return account.state.open_peak.amount
+
+
+def test_positions_together_remember_the_most_of_their_sum() -> None:
+    account = desk()
+    place(account, 1)
+    account.tell(PositionChanged(account.now, position(ES, 1, "5800", OPENED)))
+    account.quote(MNQ, last="21010")
+    assert together(account) == 0  # the other has no price
+    account.quote(ES, last="5801")
+    account.quote(MNQ, last="21000")
+    account.quote(ES, last="5801.25")
+    assert together(account) == 70
+    assert shown(account)[0] + shown(account, ES)[0] == 20 + Decimal("62.50")
+
+
+def test_what_is_left_has_shown_no_more_than_it_did_itself() -> None:
+    account = desk()
+    place(account, 1)
+    account.tell(PositionChanged(account.now, position(ES, 1, "5800", OPENED)))
+    account.quote(ES, last="5804")
+    account.quote(MNQ, last="21010")
+    assert together(account) == 220
+    account.tell(PositionChanged(account.now, position(ES, 0, "5800", OPENED)))
+    assert together(account) == 20
+    account.quote(MNQ, last="21005")
+    assert together(account) == 20
+    place(account, -1, "21005")
+    assert together(account) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([MNQ, ES]), st.integers(-20, 20)), max_size=20))
+def test_what_all_showed_together_is_the_highest_sum_and_no_more_than_the_sum_of_what_each_showed(
+    moves: list[tuple[ContractId, int]],
+) -> None:
+    account = desk()
+    place(account, 2)
+    account.tell(PositionChanged(account.now, position(ES, -1, "5800", OPENED)))
+    profits, highest = {MNQ: 0, ES: 0}, 0
+    account.quote(MNQ, last="21000")
+    account.quote(ES, last="5800")
+    for contract_id, points in moves:
+        profits[contract_id] = points * (4 if contract_id == MNQ else -50)
+        account.quote(contract_id, last=str((21000 if contract_id == MNQ else 5800) + points))
+        highest = max(highest, sum(profits.values()))
+        assert together(account) == highest <= shown(account, MNQ)[0] + shown(account, ES)[0]
+
+
 # the day
 
 
@@ -285,6 +337,31 @@ def test_a_reading_begun_before_the_day_turned_tells_nothing_of_it() -> None:
     account.at("17:00").tell(record(account.now, began=account.now - timedelta(seconds=1)))
     assert start_of_day(account.state) is None
     assert start_of_day(AccountState(account.state.id)) is None
+
+
+def test_what_a_reading_shows_beside_the_fills_lowers_the_balance_counted_with_and_never_raises_it() -> None:
+    account = desk()
+    account.trade("100", fees="1")
+    assert balance_now(account.state) == 50099
+    account.later(3)
+    for told, counted in [("50099", 50099), ("50050", 50050), ("51099", 50099)]:
+        account.later(1).tell(record(account.now, account=account_row(told)))
+        assert balance_now(account.state) == counted
+
+
+def test_the_row_of_the_account_and_the_fill_that_moved_it_count_once_whichever_is_told_first() -> None:
+    account = desk()
+    account.later(5).tell(AccountChanged(account.now, account_row("49900")))
+    assert balance_now(account.state) == 50000
+    account.trade("-100")
+    assert balance_now(account.state) == 49900
+
+
+def test_until_the_start_of_the_day_is_known_the_balance_is_the_one_told() -> None:
+    account = desk()
+    account.at("17:00").tell(AccountChanged(account.now, account_row("50100")))
+    assert balance_now(account.state) == 50100
+    assert balance_now(AccountState(account.state.id)) is None
 
 
 # restarts

@@ -14,7 +14,7 @@ from flatguard.ledger.apply import apply
 from flatguard.ledger.pnl import (
     OpenProfit,
     commission_of,
-    first_fill_at_or_below,
+    first_fill,
     mark_price,
     open_by_contract,
     profit_at,
@@ -301,13 +301,18 @@ def test_the_lows_of_gross_and_net_are_kept_apart() -> None:
     assert (day.low_gross, day.low_net) == (Decimal(-10), Decimal(-13))
 
 
+def test_the_fall_is_the_most_that_was_given_back_of_the_high_before_it() -> None:
+    day = fills(*(trade(n, at(n), profit, fees=1) for n, profit in enumerate((100, -60, 40, -30, 50), 1))).realized
+    assert (day.fall_gross, day.fall_net) == (Decimal(60), Decimal(61))
+
+
 @given(profits=st.lists(st.integers(-300, 300), min_size=1, max_size=12), floor=st.integers(-600, -1))
 def test_the_fill_that_first_reached_a_floor_is_found_exactly_when_the_low_is_there(
     profits: list[int], floor: int
 ) -> None:
     state = fills(*(trade(n, at(n), profit, fees=1) for n, profit in enumerate(profits, 1)))
     for net, low in ((True, state.realized.low_net), (False, state.realized.low_gross)):
-        found = first_fill_at_or_below(state, Decimal(floor), net=net)
+        found = first_fill(state, lambda day, net=net: (day.net if net else day.gross) <= floor)  # type: ignore[misc]
         sums = [sum(profits[: n + 1]) - (n + 1 if net else 0) for n in range(len(profits))]
         first = next((n for n, total in enumerate(sums, 1) if total <= floor), None)
         assert (found.id if found is not None else None) == first

@@ -22,12 +22,15 @@ from flatguard.model.account import Terms
 from flatguard.model.ids import AccountId
 from flatguard.rules._rule import Rule
 from flatguard.rules.auth_loss_guard import AuthLossGuard
+from flatguard.rules.daily_drawdown import DailyDrawdown
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 from flatguard.rules.daily_unrealized_loss import DailyUnrealizedLoss
 from flatguard.rules.flat_by import FlatBy
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
+from flatguard.rules.max_loss_limit import MaxLossLimit
+from flatguard.rules.max_unrealized_profit import MaxUnrealizedProfit
 from flatguard.rules.no_stop_loss_grace import NoStopLossGrace
 from flatguard.rules.session_block_outside import SessionBlockOutside
 from flatguard.rules.symbol_blocks import SymbolBlocks
@@ -745,6 +748,17 @@ RULES: st.SearchStrategy[Mapping[str, Rule]] = st.fixed_dictionaries(
             combined=st.booleans(),
             message=NAMES.filter(str.isprintable),
         ),
+        "max_unrealized_profit": st.builds(
+            MaxUnrealizedProfit,
+            mode=st.sampled_from(["profit_target", "breakeven"]),
+            profit_target=LOSSES,
+            scope=st.sampled_from(["per_position", "total"]),
+            action=st.sampled_from(["close_position", "close_all_and_lockout"]),
+        ),
+        "daily_drawdown": st.builds(
+            DailyDrawdown, drawdown_limit=LOSSES, starts_at_profit=LOSSES, include_open=st.booleans()
+        ),
+        "max_loss_limit": st.builds(MaxLossLimit, start_balance=MONEY, distance=LOSSES, best_close=st.none() | MONEY),
     },
 )
 ACCOUNTS = st.builds(
@@ -837,6 +851,11 @@ def complete() -> dict[str, Any]:
         "daily_realized_loss": as_written(DailyRealizedLoss(Decimal(1))) | {"enabled": True},
         "daily_realized_profit": as_written(DailyRealizedProfit()) | {"enabled": True},
         "daily_unrealized_loss": as_written(DailyUnrealizedLoss()) | {"enabled": True},
+        "max_unrealized_profit": as_written(MaxUnrealizedProfit()) | {"enabled": True},
+        "daily_drawdown": as_written(DailyDrawdown(Decimal(1), profit_target=Decimal(2), keep=Decimal(1)))
+        | {"enabled": True},
+        "max_loss_limit": as_written(MaxLossLimit(Decimal(0), Decimal(1), best_close=Decimal(0), stops_at=Decimal(0)))
+        | {"enabled": True},
         "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
         "flat_by": as_written(FlatBy()) | {"enabled": True},
         "session_block_outside": as_written(SessionBlockOutside()) | {"enabled": True},

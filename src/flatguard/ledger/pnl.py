@@ -7,7 +7,7 @@ that fills of its contract have told, else the one that the settings assume.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import reduce
@@ -51,6 +51,7 @@ def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
     fees = realized.fees + trade.fees
     commissions = realized.commissions + commission
     net = gross - fees - commissions
+    high_gross, high_net = max(gross, realized.high_gross), max(net, realized.high_net)
     return Realized(
         gross=gross,
         fees=fees,
@@ -58,8 +59,10 @@ def add_fill(realized: Realized, trade: Trade, commission: Decimal) -> Realized:
         fills=realized.fills + 1,
         low_gross=min(gross, realized.low_gross),
         low_net=min(net, realized.low_net),
-        high_gross=max(gross, realized.high_gross),
-        high_net=max(net, realized.high_net),
+        high_gross=high_gross,
+        high_net=high_net,
+        fall_gross=max(high_gross - gross, realized.fall_gross),
+        fall_net=max(high_net - net, realized.fall_net),
         last_fill=order_made(trade),
     )
 
@@ -69,14 +72,9 @@ def realize(state: AccountState) -> Realized:
     return reduce(lambda _, step: step[1], _day_so_far(state), Realized())
 
 
-def first_fill_at_or_below(state: AccountState, floor: Decimal, *, net: bool) -> Trade | None:
-    """Return the fill that first brought today's realised P&L to ``floor`` or below it."""
-    return next((trade for trade, day in _day_so_far(state) if (day.net if net else day.gross) <= floor), None)
-
-
-def first_fill_at_or_above(state: AccountState, target: Decimal, *, net: bool) -> Trade | None:
-    """Return the fill that first brought today's realised P&L to ``target`` or above it."""
-    return next((trade for trade, day in _day_so_far(state) if (day.net if net else day.gross) >= target), None)
+def first_fill(state: AccountState, reached: Callable[[Realized], bool]) -> Trade | None:
+    """Return the first of today's fills after which the day ``reached`` what is asked for."""
+    return next((trade for trade, day in _day_so_far(state) if reached(day)), None)
 
 
 def _day_so_far(state: AccountState) -> Iterator[tuple[Trade, Realized]]:

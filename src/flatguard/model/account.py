@@ -67,8 +67,8 @@ class Realized:
 
     ``gross`` is what the broker reports per fill; ``net`` takes fees and commissions off. The lows and highs are the
     lowest and highest that each stood at when the fills are taken in the order in which they were made; the lows are
-    never above zero, the highs never below. ``last_fill`` is the place of the last fill among
-    them: when it was made, and its id.
+    never above zero, the highs never below. The falls are how far each fell at most below the high that it had reached.
+    ``last_fill`` is the place of the last fill among them: when it was made, and its id.
     """
 
     gross: Decimal = ZERO
@@ -79,6 +79,8 @@ class Realized:
     low_net: Decimal = ZERO
     high_gross: Decimal = ZERO
     high_net: Decimal = ZERO
+    fall_gross: Decimal = ZERO
+    fall_net: Decimal = ZERO
     last_fill: tuple[datetime, TradeId] = BEFORE_ALL_FILLS
 
     @property
@@ -132,11 +134,13 @@ class DayPeak:
 class Balances:
     """The balance with which the day that began at ``day_started`` began, and the best with which any day ended.
 
-    ``best_close.at`` is when that day ended; both are None where no day has been seen to begin.
+    ``unexplained`` is by how much the balance last read was off the day's start and its fills: deposits and payouts,
+    and costs that no fill told. ``best_close.at`` is when that day ended, None where none was seen to end.
     """
 
     day_started: datetime | None = None
-    day_start: Decimal | None = None
+    day_start: Decimal = ZERO
+    unexplained: Decimal = ZERO
     best_close: Peak = Peak()
 
 
@@ -214,8 +218,8 @@ class AccountState:
 
     ``bare`` is what no stop covers of each position, the oldest first.
 
-    ``peaks`` are the best that each open position has shown, ``day_peak`` the best of the day with what is open;
-    ``balances`` are those of the account when days began.
+    ``peaks`` are the best that each open position has shown, ``open_peak`` the highest open P&L that all of them showed
+    together, ``day_peak`` the best of the day with what is open; ``balances`` are those of the account when days began.
 
     ``may_hold`` is what a cooldown lets stand of each contract, none of those it does not name. ``warned`` is the
     highest share of its limit, in percent, that was warned of today, by rule. ``facts`` are what other people's rules
@@ -239,6 +243,7 @@ class AccountState:
     commission_rates: Mapping[ContractId, Decimal] = field(factory=dict)
     realized: Realized = field(factory=Realized)
     peaks: Mapping[ContractId, PositionPeak] = field(factory=dict)
+    open_peak: Peak = Peak()
     day_peak: DayPeak = DayPeak()
     balances: Balances = Balances()
     quotes: Mapping[ContractId, Quote] = field(factory=dict)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from flatguard.ledger.peaks import settled
 from flatguard.ledger.pnl import QUOTE_FRESH, open_by_contract, unrealized
+from flatguard.ledger.reconcile import unsettled_since
 from flatguard.model.account import AccountState
 
 __all__ = ["open_by_contract", "without_price"]
@@ -27,3 +29,12 @@ def without_price(state: AccountState, at: datetime) -> str | None:
             age = "none has come" if quoted_at is None else f"{(at - quoted_at).total_seconds():.0f} s old"
             return f"no price to believe for {state.label(contract_id)} ({age})"
     return None
+
+
+def without_total(state: AccountState, at: datetime) -> str | None:
+    """Return why what is made with what is open cannot be told: as ``without_price``, or the picture disagrees."""
+    missing = without_price(state, at)
+    since = None if settled(state) else unsettled_since(state)
+    if missing is None and since is not None and at - since > WITHOUT_FOR:
+        return "positions and fills do not agree"
+    return missing

@@ -47,7 +47,8 @@ class Measure:
     def texts(self) -> tuple[str, str, str]:
         """Value, limit and distance as a person reads them: ``-200.00`` dollars, ``2 MNQ``, ``30 s``."""
         if self.unit == "USD":
-            return f"{self.value:.2f}", f"{self.limit:.2f}", f"{self.distance:.2f}"
+            of = f" ({self.of})" if self.of else ""
+            return f"{self.value:.2f}{of}", f"{self.limit:.2f}", f"{self.distance:.2f}"
         value, limit, left = (f"{plain(n)} {self.unit}".rstrip() for n in (self.value, self.limit, self.distance))
         return f"{value} {self.of}".rstrip(), limit, left
 

@@ -47,6 +47,18 @@ def profit_amount(_rule: object, _field: object, amount: Decimal) -> None:
         raise ValueError(f'must be an amount above zero, such as "1000", not {amount}')
 
 
+def amount_from_zero(_rule: object, _field: object, amount: Decimal) -> None:
+    """Refuse amounts below zero."""
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f'must be an amount of zero or more, such as "100", not {amount}')
+
+
+def an_amount(_rule: object, _field: object, amount: Decimal) -> None:
+    """Refuse what is no amount of money."""
+    if not amount.is_finite():
+        raise ValueError(f'must be an amount, such as "50000", not {amount}')
+
+
 def one_line(_rule: object, _field: object, text: str) -> None:
     """Refuse text that a line of a log could not show."""
     if not text.strip() or not text.isprintable():

@@ -12,8 +12,8 @@ from decimal import Decimal
 
 from attrs import field, frozen
 
-from flatguard.ledger.pnl import first_fill_at_or_below, unrealized
-from flatguard.model.account import AccountState, Terms
+from flatguard.ledger.pnl import first_fill, unrealized
+from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
 from flatguard.model.trading import Trade
@@ -48,7 +48,7 @@ class DailyRealizedLoss(Rule):
         fill = None
         if low <= -self.loss_limit:
             fill = state.worked_out(self._first_fill, state.realized)
-        realized = self._realized(state)
+        realized = self._realized(state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
         combined = self.combined and not open_profit.unpriced and together <= -self.loss_limit
@@ -85,7 +85,7 @@ class DailyRealizedLoss(Rule):
 
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """The day's P&L as judged, against the limit."""
-        amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
+        amount = self._realized(state.realized) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, -self.loss_limit, "USD")
 
     @property
@@ -99,7 +99,7 @@ class DailyRealizedLoss(Rule):
         yield from lock_that_never_comes(self.enforcement, self.lockout_until)
 
     def _first_fill(self, state: AccountState) -> Trade | None:
-        return first_fill_at_or_below(state, -self.loss_limit, net=self.include_fees)
+        return first_fill(state, lambda day: self._realized(day) <= -self.loss_limit)
 
-    def _realized(self, state: AccountState) -> Decimal:
-        return state.realized.net if self.include_fees else state.realized.gross
+    def _realized(self, day: Realized) -> Decimal:
+        return day.net if self.include_fees else day.gross

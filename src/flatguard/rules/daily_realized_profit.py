@@ -12,8 +12,8 @@ from decimal import Decimal
 
 from attrs import field, frozen
 
-from flatguard.ledger.pnl import first_fill_at_or_above, unrealized
-from flatguard.model.account import AccountState, Terms
+from flatguard.ledger.pnl import first_fill, unrealized
+from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
 from flatguard.model.trading import Trade
@@ -46,7 +46,7 @@ class DailyRealizedProfit(Rule):
         """Breach when the day's fills have reached the target, or with ``combined`` when fills and open P&L do."""
         if day_ended(NAME, state, self.enforcement, self.lockout_until):
             return None
-        realized = self._realized(state)
+        realized = self._realized(state.realized)
         high = state.realized.high_net if self.include_fees else state.realized.high_gross
         fill = None
         if high >= self.target:
@@ -85,7 +85,7 @@ class DailyRealizedProfit(Rule):
 
     def measure(self, state: AccountState, at: datetime) -> Measure:
         """The day's P&L as judged, against the target."""
-        amount = self._realized(state) + (unrealized(state, at).amount if self.combined else ZERO)
+        amount = self._realized(state.realized) + (unrealized(state, at).amount if self.combined else ZERO)
         return Measure(amount, self.target, "USD")
 
     def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
@@ -94,7 +94,7 @@ class DailyRealizedProfit(Rule):
         yield from lock_that_never_comes(self.enforcement, self.lockout_until)
 
     def _first_fill(self, state: AccountState) -> Trade | None:
-        return first_fill_at_or_above(state, self.target, net=self.include_fees)
+        return first_fill(state, lambda day: self._realized(day) >= self.target)
 
-    def _realized(self, state: AccountState) -> Decimal:
-        return state.realized.net if self.include_fees else state.realized.gross
+    def _realized(self, day: Realized) -> Decimal:
+        return day.net if self.include_fees else day.gross

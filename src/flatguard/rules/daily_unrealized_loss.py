@@ -14,10 +14,10 @@ from typing import Literal
 from attrs import field, frozen
 
 from flatguard.model.account import AccountState, Terms
-from flatguard.model.decisions import CloseContract, Decision, Flatten
+from flatguard.model.decisions import CloseContract, Flatten
 from flatguard.model.events import Event
-from flatguard.model.ids import ContractId
 from flatguard.model.money import ZERO, dollars
+from flatguard.rules._closing import closing
 from flatguard.rules._contradictions import pocket_change
 from flatguard.rules._day_end import LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import open_by_contract, without_price
@@ -57,7 +57,7 @@ class DailyUnrealizedLoss(Rule):
             contract_id
             for contract_id in sorted(state.positions)
             if open_loss.get(contract_id, ZERO) <= -self.loss_limit
-            or _closing(state, contract_id, CloseContract(contract_id))
+            or closing(NAME, state, contract_id, CloseContract(contract_id))
         ]
         if not broken:
             return None
@@ -74,7 +74,7 @@ class DailyUnrealizedLoss(Rule):
         enforcement = "close_all_and_lockout" if self.lockout else "close_all_positions"
         if day_ended(NAME, state, enforcement, self.lockout_until):
             return None
-        if total > -self.loss_limit and not any(_closing(state, c, Flatten()) for c in state.positions):
+        if total > -self.loss_limit and not any(closing(NAME, state, c, Flatten()) for c in state.positions):
             return None
         known = f"{dollars(total)}{', as far as there are prices' if partial else ''}"
         return Finding(
@@ -106,14 +106,3 @@ class DailyUnrealizedLoss(Rule):
         yield from pocket_change("loss_limit", self.loss_limit, terms)
         if self.lockout_until != "daily_reset" and not self.lockout:
             yield Contradiction("lockout_until", 'has no effect without a lock; write scope = "total", lockout = true')
-
-
-def _closing(state: AccountState, contract_id: ContractId, decision: Decision) -> bool:
-    """Whether this rule has already called for ``decision``, and the position has not grown since.
-
-    A close that is filled in part makes the loss smaller; the rest is to be closed all the same.
-    """
-    mark = state.breached.get(NAME)
-    if mark is None or decision not in mark.told:
-        return False
-    return state.increased_at.get(contract_id, state.positions[contract_id].opened_at) <= mark.told_at

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import ContractLearned, PositionChanged
 from flatguard.model.ids import ContractId
-from flatguard.model.trading import Contract
+from flatguard.model.trading import Contract, Side
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
 
@@ -393,6 +393,20 @@ def test_a_contract_whose_tick_size_is_not_known_makes_the_rule_blind_however_fr
     assert blind(account) == f"the tick size of {odd} is not known, so open P&L is not counted"
     account.tell(ContractLearned(account.now, Contract(odd, "ZZZU5", Decimal(1), Decimal(1))))
     assert blind(account) is None
+
+
+def test_a_loss_whose_fill_is_told_before_its_position_counts_once() -> None:
+    """Between the two it would stand in both: realised, and open."""
+    account = desk()
+    account.trade(None, contract_id=MNQ, side=Side.BUY, size=2)
+    account.hold(MNQ, 2, "21000")
+    account.quote(MNQ, last="20925")
+    account.trade("-300", contract_id=MNQ, size=2)
+    account.look()
+    assert account.told == []
+    account.hold(MNQ, 0)
+    assert account.told == []
+    assert standing(account) == "-300.00"
 
 
 def test_one_position_without_a_price_leaves_the_combined_check_out_and_the_realised_one_in() -> None:

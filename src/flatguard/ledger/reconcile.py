@@ -134,6 +134,15 @@ def unsettled_since(state: AccountState) -> datetime | None:
     return min(unsettled, default=None)
 
 
+def position_due(state: AccountState) -> bool:
+    """Whether a fill was told whose position is yet to be: until then its profit stands in both, realised and open."""
+    return any(
+        state.by_fills.get(contract_id, 0) != state.size_of(contract_id)
+        and (contract_id not in state.seen or state.seen[contract_id] < filled_at)
+        for contract_id, filled_at in state.filled_at.items()
+    )
+
+
 @frozen
 class Difference:
     """What a reading shows otherwise than it was known; ``about`` is the contract, the order, or None for the account.

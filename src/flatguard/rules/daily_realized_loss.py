@@ -13,6 +13,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import first_fill, unrealized
+from flatguard.ledger.reconcile import position_due
 from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
@@ -51,7 +52,9 @@ class DailyRealizedLoss(Rule):
         realized = self._realized(state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
-        combined = self.combined and not open_profit.unpriced and together <= -self.loss_limit
+        combined = (
+            self.combined and not open_profit.unpriced and not position_due(state) and together <= -self.loss_limit
+        )
         if fill is None and not combined:
             return None
         if fill is None:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import first_fill, unrealized
+from flatguard.ledger.reconcile import position_due
 from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
@@ -53,7 +54,8 @@ class DailyRealizedProfit(Rule):
             fill = state.worked_out(self._first_fill, state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
-        combined = self.combined and not open_profit.unpriced and together >= self.target
+        known = not open_profit.unpriced and not position_due(state)
+        combined = self.combined and known and together >= self.target
         if fill is None and not combined:
             return None
         if fill is None:

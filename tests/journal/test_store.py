@@ -19,8 +19,9 @@ import pytest
 from attrs import evolve
 
 from flatguard.errors import FlatguardError, JournalDamaged
-from flatguard.journal import store as store_module
-from flatguard.journal.store import FORGET_AT_ONCE, Store, set_aside
+from flatguard.journal import migrations
+from flatguard.journal.retention import FORGET_AT_ONCE
+from flatguard.journal.store import Store, set_aside
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract
 from flatguard.model.entries import Checkpoint, Entry, Forgotten, Judged, RunStopped
@@ -229,7 +230,8 @@ def test_every_row_that_is_left_can_be_folded_from_a_base(path: Path) -> None:
             store.write(day(number, 10))
             ((seq,),) = rows(path, "SELECT min(seq) FROM base")
             ((oldest,),) = rows(path, "SELECT min(seq) FROM tape")
-            assert oldest == seq + 1 or oldest == 1
+            assert oldest <= seq + 1
+    assert oldest > 50
 
 
 def test_a_journal_of_an_older_program_gets_a_base_where_its_checkpoint_is(path: Path, older: Older) -> None:
@@ -398,7 +400,7 @@ def test_migrations_run_once_in_order_and_a_failing_one_leaves_the_version_befor
         (steps / f"{number:04}_done.sql").write_text("CREATE TABLE never (x);")
     (steps / f"{done + 1:04}_more.sql").write_text("CREATE TABLE more (x); INSERT INTO more VALUES (1);")
     (steps / "notes.txt").write_text("not a step")
-    monkeypatch.setattr(store_module, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(migrations, "files", lambda _package: tmp_path)
     Store.open(path).close()
     Store.open(path).close()
     assert rows(path, "PRAGMA user_version") == [(done + 1,)]
@@ -477,7 +479,7 @@ def test_a_page_of_zeros_is_found_or_concerns_nothing_that_is_needed(path: Path,
     whole = bytearray(filled(path))
     whole[page * 4096 : (page + 1) * 4096] = bytes(4096)
     path.write_bytes(whole)
-    with pytest.raises(JournalDamaged, match=r"journal\.db is damaged") if page < 2 else suppress(JournalDamaged):
+    with pytest.raises(JournalDamaged, match=r"journal\.db is damaged") if page < 1 else suppress(JournalDamaged):
         opened_and_read(path)
 
 

@@ -81,7 +81,7 @@ class Facts:
 
 def read_facts(path: Path) -> Facts:
     """Return what ``status`` shows. No run and no standings where there is no journal yet."""
-    with _reading(path) as db:
+    with reading(path) as db:
         if db is None:
             return Facts(None, {}, ())
         row = db.execute(
@@ -96,7 +96,7 @@ def read_facts(path: Path) -> Facts:
 
 def read_stories(path: Path) -> tuple[BreachStory, ...]:
     """Return every breach with what came of it, oldest first. None where there is no journal yet."""
-    with _reading(path) as db:
+    with reading(path) as db:
         if db is None:
             return ()
         steps = [
@@ -253,12 +253,12 @@ def reading_past(path: Path) -> Iterator[Past | None]:
 
     Raises JournalDamaged where it cannot be read, or has not been opened by a daemon that knows of this.
     """
-    with _reading(path) as db:
+    with reading(path) as db:
         yield None if db is None else Past(db)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     """Open the journal for reading; the block sees one moment of it. None where there is none, or no schema in it."""
     if not path.exists():
         yield None

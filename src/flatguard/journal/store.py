@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from datetime import datetime
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 
 from attrs import define, field, frozen
 
 from flatguard.errors import FlatguardError, JournalDamaged
+from flatguard.journal.chain import OTHERS, STOPPED, Chain
 from flatguard.journal.codec import decode, encode
+from flatguard.journal.migrations import create, migrate
+from flatguard.journal.retention import forget
 from flatguard.journal.tape import TapeRow, judged_text, tape_row
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import Decision
@@ -38,7 +38,8 @@ from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
 
 BUSY_S = 5.0
-EPOCH = "1970-01-01T00:00:00+00:00"
+APPEND_EVENT = "INSERT INTO tape (account, at, kind, event, judged, run) VALUES (?, ?, ?, ?, ?, ?)"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen
@@ -49,35 +50,21 @@ class Recovered:
     tape: tuple[TapeRow, ...]
 
 
-FORGET_AT_ONCE = 20_000  # rows: more than an hour brings, and a fraction of a second
-OLDEST_BASES = """
-    SELECT base.account, max(base.seq) FROM base JOIN checkpoint USING (account)
-    WHERE base.at < ? AND base.seq <= checkpoint.seq GROUP BY base.account
-"""
-FORGET = """
-    DELETE FROM tape WHERE at < :before AND seq < (SELECT max(seq) FROM tape) AND seq IN (
-        SELECT seq FROM tape WHERE account = :account AND seq <= :base ORDER BY seq LIMIT :most
-    )
-"""
-"""Only what a base and a checkpoint stand for, so that folding can begin at every day that is left. The newest row
-stays: without it numbers would begin anew, before the checkpoint, and a restart would not find what came since. The
-room is used again, so the file stays as large as so many days need.
-"""
-
-
 @define
 class Store:
     """An open journal. Use from one thread at a time."""
 
     path: Path
     _db: sqlite3.Connection = field(repr=False)
+    _chain: Chain = field(repr=False)
+    id: str
     _run: int = 0
-    _started_at: str = EPOCH
+    _started_at: str = EPOCH.isoformat()
     _based: dict[AccountId, tuple[int, str]] = field(factory=dict, repr=False)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open the journal at ``path``, creating or migrating it.
+    def open(cls, path: Path, now: datetime = EPOCH) -> Store:
+        """Open the journal at ``path``, creating or migrating it; ``now`` is for the record of that.
 
         Raises JournalDamaged where the file is not a sound journal, FlatguardError where it cannot be opened. A file
         that is there and empty was emptied: a new journal appears under its name only once it is whole.
@@ -85,7 +72,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not path.exists():
-                _create(path)
+                create(path, now)
             db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as error:
             raise FlatguardError(
@@ -93,8 +80,12 @@ class Store:
             ) from None
         try:
             path.chmod(0o600)
-            _migrate(db, path)
+            migrate(db, path, now)
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+            store = cls(path, db, Chain.at_end_of(db), _id_of(db))
+            if store._chain.is_new:
+                store.write(())
         except FlatguardError:
             db.close()
             raise
@@ -109,7 +100,7 @@ class Store:
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it found
             db.close()
             raise JournalDamaged(f"the journal {path} is damaged: {error}") from None
-        return cls(path, db)
+        return store
 
     def close(self) -> None:
         """Close the file."""
@@ -136,10 +127,15 @@ class Store:
         known = self._run, self._started_at, dict(self._based)
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if self._chain.is_new:
+                self._chain.take_all()
             for entry in entries:
                 self._write_one(entry)
+            self._chain.seal(self._run)
             self._db.execute("COMMIT")
+            self._chain.written()
         except BaseException:
+            self._chain.undone()
             self._run, self._started_at, self._based = known
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -150,8 +146,9 @@ class Store:
             case Judged():
                 self._write_judged(entry)
             case StepTaken():
-                self._insert(
+                self._append(
                     "step",
+                    entry.answered_at,
                     account=entry.account_id,
                     breaches=json.dumps(entry.breaches),
                     action=entry.action,
@@ -163,8 +160,9 @@ class Store:
                     reason=entry.reason,
                 )
             case EndStateProven():
-                self._insert(
+                self._append(
                     "proof",
+                    entry.proven_at,
                     account=entry.account_id,
                     breaches=json.dumps(entry.breaches),
                     reached_at=entry.reached_at.isoformat(),
@@ -175,8 +173,9 @@ class Store:
             case Standing(account_id, at, body):
                 self._replace("standing", account=account_id, at=at.isoformat(), body=body)
             case RunStarted():
-                self._insert(
+                self._append(
                     "run",
+                    entry.at,
                     started_at=entry.at.isoformat(),
                     alive_at=entry.at.isoformat(),
                     version=entry.version,
@@ -189,29 +188,26 @@ class Store:
                 self._started_at = entry.at.isoformat()
             case RunStopped(at):
                 self._db.execute("UPDATE run SET stopped_at = ? WHERE id = ?", (at.isoformat(), self._run))
+                self._chain.add(at.isoformat(), STOPPED, self._run, at.isoformat())
             case Forgotten(before):
-                self._forget(before.isoformat())
+                forget(self._db, self._chain, before)
             case Alive(at, link):
                 self._db.execute(
                     "UPDATE run SET alive_at = ?, link = ? WHERE id = ?", (at.isoformat(), link, self._run)
                 )
+                self._chain.pulse(at.isoformat())
 
     def _write_judged(self, entry: Judged) -> None:
-        self._insert(
-            "tape",
-            account=entry.account_id,
-            at=entry.event.at.isoformat(),
-            kind=type(entry.event).__name__,
-            event=encode(entry.event),
-            judged=judged_text(entry),
-            run=self._run,
-        )
+        at = entry.event.at.isoformat()
+        event = (entry.account_id, at, type(entry.event).__name__, encode(entry.event), judged_text(entry), self._run)
+        seq = self._db.execute(APPEND_EVENT, event).lastrowid
+        self._chain.add_event(at, (seq, *event))
         for breach in entry.found:
-            self._put(
-                "INSERT OR IGNORE",  # found again after a crash it is the same breach
+            self._append(
                 "breach",
-                id=breach.id,
+                entry.event.at,
                 account=breach.account_id,
+                id=breach.id,
                 rule=breach.rule,
                 at=breach.at.isoformat(),
                 cause=breach.cause,
@@ -238,12 +234,6 @@ class Store:
         row = self._db.execute("SELECT at FROM tape WHERE account = ? ORDER BY seq DESC LIMIT 1", (account_id,))
         return max((row.fetchone() or ("",))[0], self._started_at)
 
-    def _forget(self, before: str) -> None:
-        """Let go of rows older than ``before``, as many as a base stands for, and of the bases before that one."""
-        for account, base in self._db.execute(OLDEST_BASES, (before,)).fetchall():
-            self._db.execute(FORGET, {"account": account, "base": base, "before": before, "most": FORGET_AT_ONCE})
-            self._db.execute("DELETE FROM base WHERE account = ? AND seq < ?", (account, base))
-
     def _write_lockouts(self, account_id: AccountId, lockouts: Iterable[Lockout]) -> None:
         """Write down all that an account has: one whose condition has come true is not among them any more."""
         self._db.execute("DELETE FROM lockout WHERE account = ?", (account_id,))
@@ -261,16 +251,25 @@ class Store:
                 condition=lock.condition,
             )
 
-    def _insert(self, table: str, **row: object) -> None:
-        self._put("INSERT", table, **row)
+    def _append(self, table: str, when: datetime, /, **row: object) -> None:
+        """Write a row that stays as it is. A breach found again after a crash is the same breach."""
+        values = tuple(map(_storable, row.values()))
+        cursor = self._put("INSERT OR IGNORE" if table == "breach" else "INSERT", table, **row)
+        if cursor.rowcount:
+            key = () if table == "breach" else (cursor.lastrowid,)
+            of = dict(zip(row, values, strict=True))
+            rest = (of[name] for name in OTHERS[table][len(key) :])
+            self._chain.add(when.isoformat(), table, *key, *rest)
 
     def _replace(self, table: str, **row: object) -> None:
         self._put("INSERT OR REPLACE", table, **row)
 
-    def _put(self, verb: str, table: str, **row: object) -> None:
+    def _put(self, verb: str, table: str, **row: object) -> sqlite3.Cursor:
         columns = ", ".join(row)
         marks = ", ".join("?" * len(row))
-        self._db.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(map(_storable, row.values())))
+        return self._db.execute(
+            f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(map(_storable, row.values()))
+        )
 
     def _last_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM tape").fetchone()[0])
@@ -293,43 +292,13 @@ class Store:
             yield tape_row(kind, event, judged)
 
 
+def _id_of(db: sqlite3.Connection) -> str:
+    return str(db.execute("SELECT id FROM journal").fetchone()[0])
+
+
 def _storable(value: object) -> object:
     """Return ``value`` as SQLite takes it: half a character, which a broker may send, becomes its escape."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _create(path: Path) -> None:
-    """Make an empty journal beside ``path`` and give it that name when it is whole."""
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
-        _take_steps(db, 0)
-    unfinished.rename(path)
-
-
-def _take_steps(db: sqlite3.Connection, done: int) -> None:
-    for number, step in enumerate(_steps()[done:], done + 1):
-        db.executescript(f"BEGIN;\n{step.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;")
-
-
-def _steps() -> list[Traversable]:
-    schema = files("flatguard.journal").joinpath("schema")
-    return sorted((step for step in schema.iterdir() if step.name.endswith(".sql")), key=lambda step: step.name)
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date; a step and the record that it ran are one transaction."""
-    done = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if done == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        raise JournalDamaged(f"the journal {path} is damaged: it is empty")
-    if done == 0:
-        raise FlatguardError(f"{path} is another program's database", hint="set another journal.path")
-    if done > len(_steps()):
-        raise FlatguardError(
-            f"the journal {path} was written by a newer flatguard", hint="run that one, or set another journal.path"
-        )
-    db.execute("PRAGMA journal_mode = WAL")
-    _take_steps(db, done)
 
 
 COMPANIONS = ("", "-wal", "-shm")

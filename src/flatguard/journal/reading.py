@@ -12,7 +12,10 @@ from typing import Any
 
 from attrs import frozen
 
-from flatguard.errors import JournalDamaged
+from flatguard.errors import FlatguardError, JournalDamaged
+
+NEWEST = 4
+"""The version of the schema that this program writes."""
 
 
 @frozen
@@ -253,12 +256,12 @@ def reading_past(path: Path) -> Iterator[Past | None]:
 
     Raises JournalDamaged where it cannot be read, or has not been opened by a daemon that knows of this.
     """
-    with reading(path) as db:
+    with reading(path, needs=3) as db:
         yield None if db is None else Past(db)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+def reading(path: Path, needs: int = 2) -> Iterator[sqlite3.Connection | None]:
     """Open the journal for reading; the block sees one moment of it. None where there is none, or no schema in it."""
     if not path.exists():
         yield None
@@ -267,12 +270,30 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as db:
             db.execute("BEGIN")
             (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > NEWEST:
+                raise FlatguardError(
+                    f"the journal {path} was written by a newer flatguard (version {version}, not {NEWEST})",
+                    hint="read it with that one",
+                )
+            if needs > version > 0:
+                raise FlatguardError(
+                    f"the journal {path} was written by an older flatguard (version {version}, not {needs})",
+                    hint="start the daemon: it brings its journal up to date, after a backup",
+                )
             yield db if version else None
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise _unreadable(path, error) from None
+        raise FlatguardError(f"the journal {path} is locked by another program", hint="try again later") from None
     except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
-        raise JournalDamaged(
-            f"the journal {path} cannot be read: {error}",
-            hint="start the daemon: it sets a damaged journal aside, and its accounts count as locked until the reset",
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> JournalDamaged:
+    return JournalDamaged(
+        f"the journal {path} cannot be read: {error}",
+        hint="start the daemon: it sets a damaged journal aside, and its accounts count as locked until the reset",
+    )
 
 
 def _run(row: tuple[str, str | None, str, str, str]) -> Run:

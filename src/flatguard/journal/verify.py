@@ -85,7 +85,7 @@ def verify(path: Path, head: str | None = None) -> Verdict | None:
 
     Raises JournalDamaged where the file cannot be read.
     """
-    with reading(path) as db:
+    with reading(path, needs=4) as db:
         if db is None:
             return None
         return _verify(db, head)

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from itertools import chain, count
 from pathlib import Path
 
-from flatguard.errors import FlatguardError, JournalDamaged
+from flatguard.errors import FlatguardError, JournalDamaged, JournalUnavailable
 
 
 def steps() -> list[Traversable]:
@@ -53,7 +53,7 @@ def migrate(db: sqlite3.Connection, path: Path, now: datetime) -> None:
     except sqlite3.Error as error:
         if db.in_transaction:
             db.execute("ROLLBACK")
-        raise FlatguardError(
+        raise JournalUnavailable(
             f"the journal {path} cannot be used: bringing it from version {done} to {len(steps())} failed ({error}); "
             f"it is as it was, and a backup is at {backup}",
             hint="check the disk; if that is sound, run the flatguard that wrote it, and report this",

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import define, field, frozen
 
-from flatguard.errors import FlatguardError, JournalDamaged
+from flatguard.errors import FlatguardError, JournalDamaged, JournalUnavailable
 from flatguard.journal.chain import OTHERS, STOPPED, Chain
 from flatguard.journal.codec import decode, encode
 from flatguard.journal.migrations import create, migrate
@@ -66,7 +68,8 @@ class Store:
     def open(cls, path: Path, now: datetime = EPOCH) -> Store:
         """Open the journal at ``path``, creating or migrating it; ``now`` is for the record of that.
 
-        Raises JournalDamaged where the file is not a sound journal, FlatguardError where it cannot be opened. A file
+        Raises JournalDamaged where the file is not a sound journal, JournalUnavailable where it cannot be opened now,
+        FlatguardError where it is none of ours. A file
         that is there and empty was emptied: a new journal appears under its name only once it is whole.
         """
         try:
@@ -75,7 +78,7 @@ class Store:
                 create(path, now)
             db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as error:
-            raise FlatguardError(
+            raise JournalUnavailable(
                 f"the journal {path} cannot be opened: {error}", hint="check journal.path and its folder's permissions"
             ) from None
         try:
@@ -91,16 +94,32 @@ class Store:
             raise
         except OSError as error:
             db.close()
-            raise FlatguardError(
+            raise JournalUnavailable(
                 f"the journal {path} cannot be opened: {error}", hint="check the file's owner"
             ) from None
-        except sqlite3.OperationalError as error:
+        except sqlite3.OperationalError as error:  # a disk, a lock or a mode; damage is another class
             db.close()
-            raise FlatguardError(f"the journal {path} cannot be used: {error}", hint="check the disk") from None
+            raise JournalUnavailable(f"the journal {path} cannot be used: {error}", hint="check the disk") from None
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it found
             db.close()
             raise JournalDamaged(f"the journal {path} is damaged: {error}") from None
         return store
+
+    @classmethod
+    @contextmanager
+    def copied(cls, path: Path, now: datetime) -> Iterator[Store]:
+        """Open a copy of a journal that cannot be opened itself, to read what it holds while the block runs.
+
+        Raises OSError where it cannot be copied, else as ``open`` does.
+        """
+        with TemporaryDirectory(prefix="flatguard-") as folder:
+            copy = Path(folder) / "journal.db"
+            for suffix in ("", "-wal"):
+                source = path.with_name(path.name + suffix)
+                if source.exists():
+                    copy.with_name(copy.name + suffix).write_bytes(source.read_bytes())
+            with closing(cls.open(copy, now)) as store:
+                yield store
 
     def close(self) -> None:
         """Close the file."""

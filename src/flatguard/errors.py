@@ -52,3 +52,7 @@ class UnreadableAnswer(FlatguardError):
 
 class JournalDamaged(FlatguardError):
     """The journal cannot be read; it is set aside, never overwritten, and its accounts count as locked."""
+
+
+class JournalUnavailable(FlatguardError):
+    """The journal cannot be opened now, which may pass; guarding begins without it, and it is tried again."""

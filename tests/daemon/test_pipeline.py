@@ -428,7 +428,7 @@ async def test_there_is_a_checkpoint_every_so_many_events_and_at_the_end(
         for n in range(40):
             await line.send(position(n + 1, MORNING))
     kinds = [type(entry) for entry in line.entries]
-    assert kinds.count(Checkpoint) == 2 * 4 + 2
+    assert kinds.count(Checkpoint) == 2 * 4 + 2 + 2  # each account's day begins with one
     assert isinstance(line.entries[-1], Checkpoint)
     last = {entry.state.id: entry.state for entry in line.entries if isinstance(entry, Checkpoint)}
     assert last == dict(line.board.states)

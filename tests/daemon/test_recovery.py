@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,22 +14,26 @@ import trio
 import trio.testing
 from attrs import evolve
 
-from flatguard.daemon.recovery import DAMAGED, awakened, folded, recover, replayed
-from flatguard.errors import FlatguardError, JournalDamaged
+from flatguard.daemon.markers import journal_of, note_journal
+from flatguard.daemon.recovery import DAMAGED, Recovery, awakened, folded, recover, replayed
+from flatguard.errors import JournalDamaged
+from flatguard.journal import store as store_module
 from flatguard.journal.codec import encode
-from flatguard.journal.store import Recovered, Store, TapeRow
+from flatguard.journal.late import LateStore
+from flatguard.journal.store import Recovered, Store
+from flatguard.journal.tape import TapeRow
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState, BreachMark, Link, Terms
 from flatguard.model.decisions import Flatten
 from flatguard.model.entries import Checkpoint, Entry, Judged
 from flatguard.model.events import EventSetAside, Hub, LinkUp
+from flatguard.model.lockouts import Lockout
 from flatguard.rules._book import RuleBook
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
-from flatguard.settings.load import AccountSettings
+from flatguard.settings.load import AccountSettings, Settings, load
 from flatguard.simulator.options import Options
-from tests.fakes.clock import TrioClock
-from tests.fakes.entries import ACCOUNT, FIVE_PM, NOON, at, held, quoted
+from tests.fakes.entries import ACCOUNT, FIVE_PM, NOON, at, held, quoted, started
 from tests.fakes.system import System, open_system
 
 RULES = {
@@ -231,15 +236,174 @@ async def test_killed_again_and_again_it_never_has_more_to_fold_than_one_run_lef
         assert max(lengths) < 2 * lengths[0]
 
 
-async def test_a_journal_that_cannot_be_opened_ends_the_start_with_what_to_do(
+class AtNoon:
+    """A clock that stands still."""
+
+    def now(self) -> datetime:
+        return NOON
+
+
+def desk_settings(tmp_path: Path, path: Path | None = None) -> Settings:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[gateway]\nuser_name = "t"\n\n[[accounts]]\nid = {ACCOUNT}\n')
+    settings = load(file, {})
+    return evolve(settings, journal=evolve(settings.journal, path=path or tmp_path / "journal.db"))
+
+
+def locked_journal(path: Path) -> Lockout:
+    """A journal in which an account is locked, with no end."""
+    lock = Lockout(ACCOUNT, "max_contracts", "account", NOON, None, "too many", "a1")
+    with closing(Store.open(path)) as store:
+        store.write([started(), Checkpoint(AccountState(ACCOUNT, lockouts=(lock,)))])
+    return lock
+
+
+def locks(recovery: Recovery) -> list[str]:
+    return [lock.rule for lock in recovery.states[ACCOUNT].lockouts]
+
+
+def test_where_no_journal_can_be_made_guarding_begins_and_it_is_made_later(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = desk_settings(tmp_path, tmp_path / "file" / "j.db")
+    recovery = recover(settings, AtNoon())
+    assert locks(recovery) == []
+    assert ["NOT DURABLE" in said and "journal.path" in said for said in recovery.troubles] == [True]
+    with pytest.raises(sqlite3.OperationalError, match="cannot be opened"):
+        recovery.store.write([started()])
+    (tmp_path / "file").unlink()
+    with closing(recovery.store):
+        recovery.store.write([started()])
+    assert settings.journal.path.exists()
+
+
+def test_a_journal_that_another_program_holds_is_read_from_a_copy_and_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_S", 0.1)
+    settings = desk_settings(tmp_path)
+    lock = locked_journal(settings.journal.path)
+    with closing(sqlite3.connect(settings.journal.path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("UPDATE run SET link = link")
+        recovery = recover(settings, AtNoon())
+        assert recovery.states[ACCOUNT].lockouts == (lock,)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            recovery.store.write([started(5)])
+    with closing(recovery.store):
+        recovery.store.write([started(5)])
+    with closing(sqlite3.connect(settings.journal.path)) as db:
+        assert db.execute("SELECT count(*) FROM run").fetchone() == (2,)
+
+
+def test_a_journal_that_cannot_even_be_read_locks_its_accounts_and_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = desk_settings(tmp_path)
+    locked_journal(settings.journal.path)
+    before = settings.journal.path.read_bytes()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_module, "migrate", refused)
+    recovery = recover(settings, AtNoon())
+    monkeypatch.undo()
+    assert locks(recovery) == [DAMAGED]
+    with pytest.raises(sqlite3.OperationalError, match="start again"):
+        recovery.store.write([Checkpoint(recovery.states[ACCOUNT])])
+    assert settings.journal.path.read_bytes() == before
+
+
+def test_a_journal_that_is_exchanged_while_it_cannot_be_opened_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = desk_settings(tmp_path)
+    locked_journal(settings.journal.path)
+    with Store.copied(settings.journal.path, NOON) as copy:
+        late = LateStore(settings.journal.path, NOON, "locked", copy.id)
+    settings.journal.path.unlink()
+    with pytest.raises(sqlite3.OperationalError, match="is gone"):
+        late.write([started()])
+    Store.open(settings.journal.path).close()
+    with pytest.raises(sqlite3.OperationalError, match="is not the one"):
+        late.write([started()])
+
+
+def test_a_torn_end_of_the_log_leaves_the_groups_before_it(tmp_path: Path) -> None:
+    settings = desk_settings(tmp_path)
+    with closing(Store.open(settings.journal.path)) as store:
+        store.write([started(), quoted(1)])
+        store.write([quoted(2)])
+        log = settings.journal.path.with_name("journal.db-wal").read_bytes()
+        whole = settings.journal.path.read_bytes()
+    settings.journal.path.write_bytes(whole)
+    settings.journal.path.with_name("journal.db-wal").write_bytes(log[:-100])
+    recovery = recover(settings, AtNoon())
+    assert (locks(recovery), recovery.troubles) == ([], ())
+    recovery.store.close()
+
+
+# which journal guards an account
+
+
+def test_a_journal_that_is_gone_or_another_one_counts_as_damaged(tmp_path: Path) -> None:
+    settings, markers = desk_settings(tmp_path), tmp_path / "guarded"
+    url = settings.gateway.rest_url
+    first = recover(settings, AtNoon(), markers)
+    assert locks(first) == []
+    assert isinstance(first.store.id, str)
+    assert note_journal(markers, url, ACCOUNT, first.store.id) is None
+    first.store.close()
+    assert {stat.S_IMODE(file.stat().st_mode) for file in markers.iterdir()} == {0o600}
+    again = recover(settings, AtNoon(), markers)
+    again.store.close()
+    assert locks(again) == []
+    settings.journal.path.unlink()
+    gone = recover(settings, AtNoon(), markers)
+    gone.store.close()
+    assert locks(gone) == [DAMAGED]
+    assert "another journal" in gone.troubles[0]
+    assert isinstance(gone.store.id, str)
+    note_journal(markers, url, ACCOUNT, gone.store.id)
+    assert journal_of(markers, url, ACCOUNT) == gone.store.id
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "nonsense", '"a"', "\0"])
+def test_a_marker_that_says_nothing_keeps_no_account_from_being_guarded(tmp_path: Path, text: str) -> None:
+    settings, markers = desk_settings(tmp_path), tmp_path / "guarded"
+    assert note_journal(markers, settings.gateway.rest_url, ACCOUNT, "a") is None
+    (file,) = markers.iterdir()
+    file.write_text(text)
+    recovery = recover(settings, AtNoon(), markers)
+    recovery.store.close()
+    assert locks(recovery) == []
+
+
+def test_a_marker_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory" in str(note_journal(tmp_path / "file" / "x", "https://x", ACCOUNT, "a"))
+    assert journal_of(tmp_path / "file" / "x", "https://x", ACCOUNT) is None
+    assert note_journal(None, "https://x", ACCOUNT, "a") is None
+
+
+async def test_a_daemon_whose_journal_was_removed_locks_its_account_until_the_reset(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     async with open_system(tmp_path, RULES) as system:
+        system.markers, journal = tmp_path / "guarded", system.settings.journal.path
         await system.stop()
-        (tmp_path / "file").touch()
-        settings = evolve(system.settings, journal=evolve(system.settings.journal, path=tmp_path / "file" / "j.db"))
-        with pytest.raises(FlatguardError, match="cannot be opened"):
-            recover(settings, TrioClock(NOON))
+        await system.start()
+        await system.until_protected()
+        await system.stop()
+        for suffix in ("", "-wal", "-shm"):
+            journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+        await system.start()
+        assert [lock.rule for lock in system.state.lockouts] == [DAMAGED]
+        await system.until_protected()
+        await system.kill()
+        await system.start()
+        assert [lock.rule for lock in system.state.lockouts] == [DAMAGED]
 
 
 def test_an_account_that_the_journal_has_never_seen_starts_empty(tmp_path: Path) -> None:

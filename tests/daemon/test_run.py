@@ -17,7 +17,7 @@ from flatguard.daemon import run as run_module
 from flatguard.daemon.picture import Pictures
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.run import guard
-from flatguard.errors import AccountUnknown, AlreadyGuarded, FlatguardError, LoginRefused
+from flatguard.errors import AccountUnknown, AlreadyGuarded, LoginRefused
 from flatguard.gateway.rest import Gateway
 from flatguard.journal.reading import read_facts
 from flatguard.model.entries import Alive, Entry, Standing
@@ -387,14 +387,20 @@ async def test_a_task_that_fails_unexpectedly_ends_everything_and_frees_the_acco
         await system.until_protected()
 
 
-async def test_a_journal_that_cannot_be_opened_ends_it_before_anything_is_sent(
+async def test_a_journal_that_cannot_be_opened_or_read_keeps_no_account_from_being_guarded(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     async with open_system(tmp_path, REDUCE_TO_2, started=False) as system:
         system.settings.journal.path.mkdir()
-        with pytest.raises(FlatguardError, match="cannot be opened"):
-            await run(system)
-        assert not system.requests("/api/Auth/loginKey")
+        await system.start()
+        assert any(said.startswith("NOT DURABLE") for said in system.said)
+        await system.until_protected()
+        assert [lock.rule for lock in system.state.lockouts] == ["journal_damaged"]
+        await system.order("MNQ", 1)
+        await system.until(lambda: bool(system.held("MNQ")), 10)
+        await system.until(lambda: not system.held("MNQ") and not system.working(), 10)
+        assert system.at_work is not None
+        assert system.at_work.standing(system.account_id)["durable"] is False
 
 
 async def test_accounts_of_the_login_that_nobody_guards_are_named_once(tmp_path: Path, autojump_clock: object) -> None:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def flatguard(*arguments: object, **environment: str) -> dict[str, Any]:
     ours = {key: value for key, value in os.environ.items() if not key.startswith("FLATGUARD_")}
     return {
         "args": [sys.executable, "-m", "flatguard", *map(str, arguments)],
-        "env": {**ours, **environment},
+        "env": {**ours, "XDG_STATE_HOME": tempfile.mkdtemp(prefix="flatguard-test-"), **environment},
         "stdin": subprocess.DEVNULL,
         "text": True,
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from flatguard.model.account import AccountState, TradingDay
 from flatguard.model.decisions import Breach, Decision, Flatten, LockOut
-from flatguard.model.entries import Alive, EndStateProven, Judged, RunStarted, Standing, StepTaken
+from flatguard.model.entries import Alive, Checkpoint, EndStateProven, Judged, RunStarted, Standing, StepTaken
 from flatguard.model.events import PositionChanged, QuoteMoved
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.model.lockouts import Lockout
@@ -45,6 +46,17 @@ def broken(
         if isinstance(d, LockOut)
     )
     return Judged(account, QuoteMoved(at(seconds), MNQ), found=(breach,), locks=locks or None)
+
+
+def day_of(number: int) -> TradingDay:
+    """The trading day that begins so many days after the one that ends today at five."""
+    ends = FIVE_PM + timedelta(days=number)
+    return TradingDay(ends.date(), ends - timedelta(days=1), ends, ends)
+
+
+def stood(day: int = 0, account: AccountId = ACCOUNT) -> Checkpoint:
+    """A checkpoint of an account in a trading day."""
+    return Checkpoint(AccountState(account, today=day_of(day)))
 
 
 def step(*breaches: str, account: AccountId = ACCOUNT, seconds: int = 1) -> StepTaken:

@@ -56,6 +56,7 @@ class System:
     at_work: Guard | None = None
     away: bool = False  # whether the gateway cannot be reached
     run_sync: Callable[..., Awaitable[Any]] = inline
+    markers: Path | None = None
     _stopping: trio.Event = field(factory=trio.Event)
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _ended: trio.Event = field(factory=trio.Event)
@@ -93,6 +94,7 @@ class System:
             random=Random(1),
             transport=self._transport,
             dial=self._dial,
+            markers=self.markers,
         )
 
     async def _run(self, started: trio.Event) -> None:

@@ -14,23 +14,29 @@ from pathlib import Path
 import pytest
 
 from flatguard.errors import JournalDamaged
-from flatguard.journal.reading import Facts, read_facts, read_stories
+from flatguard.journal.codec import decode
+from flatguard.journal.reading import Facts, read_facts, read_stories, reading_past
 from flatguard.journal.store import Store
+from flatguard.journal.tape import tape_row
+from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract, Flatten, LockOut
 from flatguard.model.entries import RunStopped, Standing
 from tests.fakes.entries import (
     ACCOUNT,
     FIVE_PM,
     MNQ,
+    NOON,
     OTHER,
     alive,
     at,
     broken,
+    held,
     proven,
     quoted,
     stands,
     started,
     step,
+    stood,
 )
 
 
@@ -210,3 +216,45 @@ def test_what_a_killed_process_committed_can_be_read(path: Path) -> None:
     assert [story.id for story in read_stories(path)] == ["a1"]
     with closing(Store.open(path)) as store:
         assert store.recover(ACCOUNT).tape[-1].event == quoted(1).event
+
+
+# the past
+
+
+def test_the_past_is_told_by_row_and_by_moment(path: Path) -> None:
+    with closing(Store.open(path)) as store:
+        store.write([started(), stood(), quoted(1), quoted(2, OTHER), broken("a1", seconds=3), stood(1), held(4)])
+        store.write([RunStopped(at(5)), started(6), stood(1), quoted(7)])
+    with reading_past(path) as past:
+        assert past is not None
+        everything = list(past.tape(ACCOUNT))
+        assert [(row.seq, row.run, row.at, row.kind) for row in everything] == [
+            (1, 1, at(1), "QuoteMoved"),
+            (3, 1, at(3), "QuoteMoved"),
+            (4, 1, at(4), "PositionChanged"),
+            (5, 2, at(7), "QuoteMoved"),
+        ]
+        assert [tape_row(row.kind, row.event, row.judged).event for row in everything] == [
+            entry.event for entry in (quoted(1), broken("a1", seconds=3), held(4), quoted(7))
+        ]
+        assert list(past.tape(ACCOUNT, after=1, upto=4)) == everything[1:3]
+        assert list(past.tape(ACCOUNT, since=at(3), until=at(7))) == everything[1:3]
+        assert [(base.seq, base.run, base.day) for base in past.bases(ACCOUNT)] == [
+            (0, 1, "2026-03-18"),
+            (3, 1, "2026-03-19"),
+            (4, 2, "2026-03-19"),
+        ]
+        assert past.base(ACCOUNT) == past.bases(ACCOUNT)[2]
+        assert past.base(ACCOUNT, seq=3) == past.base(ACCOUNT, at=at(5)) == past.bases(ACCOUNT)[1]
+        assert past.base(ACCOUNT, at=at(-1)) is None
+        assert decode(past.bases(ACCOUNT)[0].state, AccountState) == stood().state
+        assert past.accounts() == (ACCOUNT,)
+        assert [(run.id, run.started_at, run.stopped_at, run.accounts, run.settings) for run in past.runs()] == [
+            (1, NOON, at(5), (ACCOUNT,), "{}"),
+            (2, at(6), None, (ACCOUNT,), "{}"),
+        ]
+
+
+def test_there_is_no_past_before_there_is_a_journal(path: Path) -> None:
+    with reading_past(path) as past:
+        assert past is None

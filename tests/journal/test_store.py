@@ -6,9 +6,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
 from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,8 +19,9 @@ import pytest
 from attrs import evolve
 
 from flatguard.errors import FlatguardError, JournalDamaged
-from flatguard.journal import store as store_module
-from flatguard.journal.store import FORGET_AT_ONCE, Store, set_aside
+from flatguard.journal import migrations
+from flatguard.journal.retention import FORGET_AT_ONCE
+from flatguard.journal.store import Store, set_aside
 from flatguard.model.account import AccountState
 from flatguard.model.decisions import CloseContract
 from flatguard.model.entries import Checkpoint, Entry, Forgotten, Judged, RunStopped
@@ -40,6 +43,7 @@ from tests.fakes.entries import (
     stands,
     started,
     step,
+    stood,
 )
 
 ONE_OF_EACH: tuple[Entry, ...] = (
@@ -151,11 +155,33 @@ def test_a_lockout_that_is_gone_is_not_written_down_any_more_and_others_stay(pat
         assert [row.locks for row in store.recover(ACCOUNT).tape] == [(lock,), None, ()]
 
 
+Older = Callable[[Path, int, str], None]
+
+
+@pytest.fixture
+def older() -> Older:
+    """Make a journal as an older program left it, at a version, and run SQL on it."""
+
+    def run(path: Path, version: int, sql: str) -> None:
+        schema = resources.files("flatguard.journal").joinpath("schema")
+        steps = sorted((s for s in schema.iterdir() if s.name.endswith(".sql")), key=lambda s: s.name)
+        with closing(sqlite3.connect(path)) as db:
+            done = db.execute("PRAGMA user_version").fetchone()[0]
+            for step_ in steps[done:version]:
+                db.executescript(step_.read_text("utf-8"))
+            db.execute(f"PRAGMA user_version = {version}")
+            db.execute(sql)
+            db.commit()
+
+    return run
+
+
 def day(number: int, rows_a_day: int) -> list[Entry]:
-    """One day of the tape, a checkpoint at its end, and what is let go after it: all but a week."""
+    """One day of the tape, with two checkpoints, and what is let go after it: all but a week."""
     noon = NOON + timedelta(days=number)
     seen = [Judged(ACCOUNT, QuoteMoved(noon, MNQ, Decimal(25_000))) for _ in range(rows_a_day)]
-    return [*seen, Checkpoint(AccountState(ACCOUNT)), *[Forgotten(noon - timedelta(days=7))] * 3]
+    half = len(seen) // 2
+    return [*seen[:half], stood(number), *seen[half:], stood(number), *[Forgotten(noon - timedelta(days=7))] * 3]
 
 
 def test_the_file_is_no_larger_after_a_year_than_its_days_need(path: Path) -> None:
@@ -169,7 +195,57 @@ def test_the_file_is_no_larger_after_a_year_than_its_days_need(path: Path) -> No
         store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert path.stat().st_size <= size * 1.1
     oldest = rows(path, "SELECT min(at) FROM tape")[0][0]
-    assert oldest == (NOON + timedelta(days=364 - 7)).isoformat()
+    assert oldest == (NOON + timedelta(days=364 - 8)).isoformat()  # folding begins within the day before
+    assert count(path, "base") == 9
+
+
+def test_the_first_checkpoint_of_a_run_and_of_a_day_is_kept_to_begin_folding_at(path: Path) -> None:
+    with closing(Store.open(path)) as store:
+        store.write([started(), stood(), quoted(1), stood(), quoted(2), stood(1), quoted(3), stood(1)])
+        store.write([stood(0, OTHER)])
+    with closing(Store.open(path)) as store:
+        store.write([started(9), stood(1)])
+    assert rows(path, "SELECT account, seq, run, day, at FROM base ORDER BY account, seq") == [
+        (ACCOUNT, 0, 1, "2026-03-18", NOON.isoformat()),
+        (ACCOUNT, 2, 1, "2026-03-19", at(2).isoformat()),
+        (ACCOUNT, 3, 2, "2026-03-19", at(9).isoformat()),
+        (OTHER, 3, 1, "2026-03-18", NOON.isoformat()),
+    ]
+    assert rows(path, "SELECT seq, run FROM tape") == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_a_base_that_the_disk_refused_is_kept_when_the_group_is_written_again(path: Path) -> None:
+    nothing: Any = None
+    with closing(Store.open(path)) as store:
+        with pytest.raises(sqlite3.IntegrityError):
+            store.write([started(), stood(), evolve(step("a1"), outcome=nothing)])
+        store.write([started(), stood()])
+    assert count(path, "base") == 1
+
+
+def test_every_row_that_is_left_can_be_folded_from_a_base(path: Path) -> None:
+    """But for rows older than the first of them; those go first."""
+    with closing(Store.open(path)) as store:
+        for number in range(20):
+            store.write(day(number, 10))
+            ((seq,),) = rows(path, "SELECT min(seq) FROM base")
+            ((oldest,),) = rows(path, "SELECT min(seq) FROM tape")
+            assert oldest <= seq + 1
+    assert oldest > 50
+
+
+def test_a_journal_of_an_older_program_gets_a_base_where_its_checkpoint_is(path: Path, older: Older) -> None:
+    older(
+        path, 2, "INSERT INTO tape (seq, account, at, kind, event) VALUES (7, 1, '2026-03-18T17:00:00+00:00', '', '')"
+    )
+    older(path, 2, """INSERT INTO checkpoint VALUES (1, 7, '{"today":{"label":"2026-03-18"}}')""")
+    older(path, 2, "INSERT INTO checkpoint VALUES (2, 7, '{\"today\":null}')")
+    Store.open(path).close()
+    assert rows(path, "SELECT account, seq, run, day, at FROM base ORDER BY account") == [
+        (1, 7, 0, "2026-03-18", NOON.isoformat()),
+        (2, 7, 0, "", "1970-01-01T00:00:00+00:00"),
+    ]
+    assert rows(path, "SELECT seq, run FROM tape") == [(7, 0)]
 
 
 def test_only_what_a_checkpoint_stands_for_is_let_go(path: Path) -> None:
@@ -324,7 +400,7 @@ def test_migrations_run_once_in_order_and_a_failing_one_leaves_the_version_befor
         (steps / f"{number:04}_done.sql").write_text("CREATE TABLE never (x);")
     (steps / f"{done + 1:04}_more.sql").write_text("CREATE TABLE more (x); INSERT INTO more VALUES (1);")
     (steps / "notes.txt").write_text("not a step")
-    monkeypatch.setattr(store_module, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(migrations, "files", lambda _package: tmp_path)
     Store.open(path).close()
     Store.open(path).close()
     assert rows(path, "PRAGMA user_version") == [(done + 1,)]
@@ -403,7 +479,7 @@ def test_a_page_of_zeros_is_found_or_concerns_nothing_that_is_needed(path: Path,
     whole = bytearray(filled(path))
     whole[page * 4096 : (page + 1) * 4096] = bytes(4096)
     path.write_bytes(whole)
-    with pytest.raises(JournalDamaged, match=r"journal\.db is damaged") if page < 2 else suppress(JournalDamaged):
+    with pytest.raises(JournalDamaged, match=r"journal\.db is damaged") if page < 1 else suppress(JournalDamaged):
         opened_and_read(path)
 
 

@@ -14,6 +14,7 @@ from flatguard.errors import FlatguardError
 COMMANDS = {
     "config": "Write, check and show the settings.",
     "demo": "Show the whole system at work on this machine; no account needed.",
+    "journal": "Check and export the record of what happened.",
     "login": "Test and store the API key.",
     "logout": "Remove the API key and end the stored session.",
     "run": "Guard the accounts until stopped.",

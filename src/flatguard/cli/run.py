@@ -12,11 +12,11 @@ import trio
 from flatguard.cli import config_option
 from flatguard.cli.narrate import Narrator
 from flatguard.clock import SystemClock
-from flatguard.daemon.run import Guard, guard
+from flatguard.daemon.run import Guard, World, guard
 from flatguard.daemon.stopping import stop_on_signals
 from flatguard.secret import Secret
 from flatguard.settings.load import Settings, load
-from flatguard.settings.paths import config_path
+from flatguard.settings.paths import config_path, state_folder
 from flatguard.settings.secrets import api_key
 
 
@@ -39,10 +39,11 @@ def command(ctx: click.Context) -> None:
 
 async def _run(settings: Settings, key: Secret) -> None:
     stopping = trio.Event()
+    world = World(markers=state_folder() / "guarded")
     async with trio.open_nursery() as signals:
         await signals.start(stop_on_signals, stopping)
         async with trio.open_nursery() as guarding:
-            started: Guard = await guarding.start(guard, settings, key, stopping, say)
+            started: Guard = await guarding.start(guard, settings, key, stopping, say, world)
             narrator = Narrator(started.board.states, settings.trading_day.zone)
             started.on_entry.append(lambda entry: say(*narrator.sentences(entry)))
         signals.cancel_scope.cancel()

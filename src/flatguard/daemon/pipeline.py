@@ -92,7 +92,10 @@ class Pipeline:
         self.watch(wanted, frozenset(c for c in wanted if any(_lacks_price(state, c) for state in states)))
 
     def checkpoint(self) -> None:
-        """Write down where every account stands, so that the next start has little tape to fold."""
+        """Write down where every account stands, so that the next start has little tape to fold.
+
+        Each trading day begins with one, from which its tape can be folded again.
+        """
         self._since_checkpoint = 0
         for state in self.board.states.values():
             self.note(Checkpoint(state))
@@ -130,6 +133,8 @@ class Pipeline:
         self._since_checkpoint += 1
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self.checkpoint()
+        elif after.today != before.today:
+            self.note(Checkpoint(after))
         messages: list[Told | Withdrawn] = [Withdrawn(account_id, rule) for rule in judgement.cleared]
         messages += [Told(breach) for breach in (*judgement.found, *judgement.standing)]
         return messages

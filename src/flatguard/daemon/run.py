@@ -12,6 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from math import inf
+from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
@@ -21,11 +22,12 @@ from attrs import define, field, frozen
 from flatguard import __version__, redaction
 from flatguard.clock import SystemClock, WallClock
 from flatguard.daemon.contracts import LEARN_S, Contracts
+from flatguard.daemon.markers import note_journal
 from flatguard.daemon.picture import Pictures, Send
 from flatguard.daemon.pipeline import Batch, Pipeline
 from flatguard.daemon.prices import Prices
 from flatguard.daemon.products import Products
-from flatguard.daemon.recovery import recover
+from flatguard.daemon.recovery import Recovery, recover
 from flatguard.daemon.sole_guard import sole_guard
 from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
 from flatguard.enforcement.board import Board
@@ -41,8 +43,7 @@ from flatguard.gateway.retry import Patience
 from flatguard.gateway.rotation import rotate_hubs
 from flatguard.gateway.token import WAIT_S, Phase, Token
 from flatguard.journal.keep import Keeper
-from flatguard.journal.store import Store
-from flatguard.model.account import AccountState
+from flatguard.model.calendar import trading_date
 from flatguard.model.entries import Alive, Entry, Forgotten, RunStarted, RunStopped, Standing
 from flatguard.model.events import Event, Hub, ReadingFailed
 from flatguard.model.ids import AccountId
@@ -61,6 +62,7 @@ STOP_GRACE_S = 4.0  # with the longest request in flight, less than the ten seco
 FIRST_GROUP_S = 1.0
 REPORT_S = 1.0
 FORGET_EVERY_S = 3_600.0
+FORGET_LOOK_S = 600.0  # an hour's break takes six shares
 PULSE_S = 3.0  # a third of what status takes for late
 LOOK_AROUND_S = 3_600.0  # how often the login's accounts are looked at
 KEYRING_S = 10.0  # it may ask a person who is not there
@@ -73,13 +75,17 @@ Tell = Callable[[str], None]
 
 @frozen
 class World:
-    """How the daemon meets the world. Tests hand in streams in memory, a virtual clock and an inline ``run_sync``."""
+    """How the daemon meets the world. Tests hand in streams in memory, a virtual clock and an inline ``run_sync``.
+
+    ``markers`` is the folder in which is noted which journal guards which account; without one, nothing is noted.
+    """
 
     clock: WallClock = field(factory=SystemClock)
     run_sync: RunSync = trio.to_thread.run_sync
     random: Random = field(factory=SystemRandom)
     transport: TransportFactory | None = None
     dial: Dial = dial_tcp
+    markers: Path | None = None
 
 
 @define
@@ -147,21 +153,21 @@ async def guard(  # noqa: ASYNC128  it hands task_status on
 
     Reports the Guard once its tasks run; whether an account is protected by then is in its standing. ``tell`` takes
     sentences for the operator. Raises LoginRefused, AccountUnknown, AlreadyGuarded, or FlatguardError where the journal
-    cannot be opened; an unreachable gateway is none of these and is tried for ever. If cancelled, requests in flight
-    may still be carried out and the journal lacks what was not yet written.
+    is none of ours; an unreachable gateway and a disk that fails are none of these and are tried for ever. If
+    cancelled, requests in flight may still be carried out and the journal lacks what was not yet written.
     """
     redaction.install()
     world = world if world is not None else World()
     with sole_guard(settings.gateway.rest_url, (account.id for account in settings.accounts)):
         books = {account.id: RuleBook(account.rules) for account in settings.accounts}
-        store, states, trouble = await world.run_sync(recover, settings, world.clock)
-        if trouble is not None:
+        recovery = await world.run_sync(recover, settings, world.clock, world.markers)
+        for trouble in recovery.troubles:
             tell(trouble)
         try:
-            await _guard(settings, api_key, stopping, tell, world, books, store, states, task_status)
+            await _guard(settings, api_key, stopping, tell, world, books, recovery, task_status)
         finally:
             with trio.CancelScope(shield=True):
-                await world.run_sync(store.close)
+                await world.run_sync(recovery.store.close)
 
 
 async def _guard(
@@ -171,13 +177,12 @@ async def _guard(
     tell: Tell,
     world: World,
     books: Mapping[AccountId, RuleBook],
-    store: Store,
-    states: Mapping[AccountId, AccountState],
+    recovery: Recovery,
     task_status: trio.TaskStatus[Guard],
 ) -> None:
     clock = world.clock
-    board = Board(states)
-    keeper = Keeper(store, world.run_sync)
+    board = Board(recovery.states)
+    keeper = Keeper(recovery.store, world.run_sync)
     standings = Standings({a.id: Watchman(books[a.id], a.mode == "enforce") for a in settings.accounts})
     allowance = Allowance(lambda: reserve_for(board.states.values()), ASSUMED_SENT_AT_START)
     patience = Patience(world.random)
@@ -321,7 +326,8 @@ async def _guard(
                 await keeper.kept()  # locks for a journal set aside must outlive a kill; a dead disk does not stop us
             async with trio.open_nursery() as services:
                 services.start_soon(_keep_reporting, at_work)
-                services.start_soon(_keep_forgetting, at_work, timedelta(days=settings.journal.keep_days))
+                services.start_soon(_note_journal, at_work, world, settings)
+                services.start_soon(_keep_forgetting, at_work, settings)
                 async with trio.open_nursery() as workers:
                     workers.start_soon(carry_out_breaches, told_out, broker_of, board, recorder, clock)
                     workers.start_soon(pipeline.judge_events, feed_out, told_in)
@@ -432,11 +438,31 @@ def _stranger(account_id: AccountId, known: Mapping[AccountId, Account]) -> Acco
     return AccountUnknown(text, hint=f"the login has: {listed}")
 
 
-async def _keep_forgetting(at_work: Guard, kept: timedelta) -> None:
-    """Let go of what was seen longer ago than ``kept``, a little every hour, for ever."""
+async def _keep_forgetting(at_work: Guard, settings: Settings) -> None:
+    """Let go of what was seen longer ago than the settings say, a little at a time, for ever.
+
+    That is while the exchange is closed; while it trades only once an hour, and if no account holds or works anything.
+    """
+    kept = timedelta(days=settings.journal.keep_days)
+    let_go_at = -inf
     while True:
-        at_work.note(Forgotten(at_work.clock.now() - kept))
-        await trio.sleep(FORGET_EVERY_S)
+        now = at_work.clock.now()
+        span = settings.exchange.span(trading_date(now))
+        closed = span is None or not span[0] <= now < span[1]
+        if closed or (trio.current_time() - let_go_at >= FORGET_EVERY_S and _quiet(at_work.board)):
+            let_go_at = trio.current_time()
+            at_work.note(Forgotten(now - kept))
+        await trio.sleep(FORGET_LOOK_S)
+
+
+async def _note_journal(at_work: Guard, world: World, settings: Settings) -> None:
+    """Note outside of the journal that it guards the accounts, once all that a start wrote to it is durable."""
+    await at_work.keeper.kept()
+    journal = at_work.keeper.store.id
+    for account_id in at_work.board.states if journal is not None else ():
+        trouble = await world.run_sync(note_journal, world.markers, settings.gateway.rest_url, account_id, journal)
+        if trouble is not None:
+            at_work.tell(f"account {account_id}: which journal guards it cannot be noted: {trouble}")
 
 
 async def _keep_reporting(at_work: Guard) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 from attrs import define, field
 
+from flatguard.journal.late import LateStore
 from flatguard.journal.store import Store
 from flatguard.model.entries import Entry, Judged
 from flatguard.model.events import QuoteMoved
@@ -30,7 +31,7 @@ RunSync = Callable[..., Awaitable[Any]]
 class Keeper:
     """The journal's one writing lane."""
 
-    store: Store
+    store: Store | LateStore
     run_sync: RunSync
     most_held: int = MOST_HELD
     dropped: int = 0

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from datetime import datetime
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import define, field, frozen
 
-from flatguard.errors import FlatguardError, JournalDamaged
-from flatguard.journal.codec import EVENT_KINDS, decode, encode
+from flatguard.errors import FlatguardError, JournalDamaged, JournalUnavailable
+from flatguard.journal.chain import OTHERS, STOPPED, Chain
+from flatguard.journal.codec import decode, encode
+from flatguard.journal.migrations import create, migrate
+from flatguard.journal.retention import forget
+from flatguard.journal.tape import TapeRow, judged_text, tape_row
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Breach, Decision, LimitNear
+from flatguard.model.decisions import Decision
 from flatguard.model.entries import (
     Alive,
     Checkpoint,
@@ -33,25 +36,12 @@ from flatguard.model.entries import (
     Standing,
     StepTaken,
 )
-from flatguard.model.events import Event
 from flatguard.model.ids import AccountId
 from flatguard.model.lockouts import Lockout
 
 BUSY_S = 5.0
-
-
-@frozen
-class TapeRow:
-    """One event as it was folded, with what was found and what had cleared.
-
-    ``locks`` are the account's lockouts after it, None where it left them as they were, ``warned`` likewise.
-    """
-
-    event: Event
-    found: tuple[Breach, ...] = ()
-    cleared: tuple[str, ...] = ()
-    locks: tuple[Lockout, ...] | None = None
-    warned: Mapping[str, int] | None = None
+APPEND_EVENT = "INSERT INTO tape (account, at, kind, event, judged, run) VALUES (?, ?, ?, ?, ?, ?)"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen
@@ -62,61 +52,74 @@ class Recovered:
     tape: tuple[TapeRow, ...]
 
 
-FORGET_AT_ONCE = 20_000  # rows: more than an hour brings, and a fraction of a second
-FORGET = """
-    DELETE FROM tape WHERE at < :before AND seq < (SELECT max(seq) FROM tape) AND seq IN (
-        SELECT tape.seq FROM tape JOIN checkpoint USING (account) WHERE tape.seq <= checkpoint.seq
-        ORDER BY tape.seq LIMIT :most
-    )
-"""
-"""Only what a checkpoint stands for. The newest row stays: without it numbers would begin anew, before the checkpoint,
-and a restart would not find what came since. The room is used again, so the file stays as large as so many days need.
-"""
-
-
 @define
 class Store:
     """An open journal. Use from one thread at a time."""
 
     path: Path
     _db: sqlite3.Connection = field(repr=False)
+    _chain: Chain = field(repr=False)
+    id: str
     _run: int = 0
+    _started_at: str = EPOCH.isoformat()
+    _based: dict[AccountId, tuple[int, str]] = field(factory=dict, repr=False)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open the journal at ``path``, creating or migrating it.
+    def open(cls, path: Path, now: datetime = EPOCH) -> Store:
+        """Open the journal at ``path``, creating or migrating it; ``now`` is for the record of that.
 
-        Raises JournalDamaged where the file is not a sound journal, FlatguardError where it cannot be opened. A file
+        Raises JournalDamaged where the file is not a sound journal, JournalUnavailable where it cannot be opened now,
+        FlatguardError where it is none of ours. A file
         that is there and empty was emptied: a new journal appears under its name only once it is whole.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not path.exists():
-                _create(path)
+                create(path, now)
             db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as error:
-            raise FlatguardError(
+            raise JournalUnavailable(
                 f"the journal {path} cannot be opened: {error}", hint="check journal.path and its folder's permissions"
             ) from None
         try:
             path.chmod(0o600)
-            _migrate(db, path)
+            migrate(db, path, now)
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+            store = cls(path, db, Chain.at_end_of(db), _id_of(db))
+            if store._chain.is_new:
+                store.write(())
         except FlatguardError:
             db.close()
             raise
         except OSError as error:
             db.close()
-            raise FlatguardError(
+            raise JournalUnavailable(
                 f"the journal {path} cannot be opened: {error}", hint="check the file's owner"
             ) from None
-        except sqlite3.OperationalError as error:
+        except sqlite3.OperationalError as error:  # a disk, a lock or a mode; damage is another class
             db.close()
-            raise FlatguardError(f"the journal {path} cannot be used: {error}", hint="check the disk") from None
+            raise JournalUnavailable(f"the journal {path} cannot be used: {error}", hint="check the disk") from None
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it found
             db.close()
             raise JournalDamaged(f"the journal {path} is damaged: {error}") from None
-        return cls(path, db)
+        return store
+
+    @classmethod
+    @contextmanager
+    def copied(cls, path: Path, now: datetime) -> Iterator[Store]:
+        """Open a copy of a journal that cannot be opened itself, to read what it holds while the block runs.
+
+        Raises OSError where it cannot be copied, else as ``open`` does.
+        """
+        with TemporaryDirectory(prefix="flatguard-") as folder:
+            copy = Path(folder) / "journal.db"
+            for suffix in ("", "-wal"):
+                source = path.with_name(path.name + suffix)
+                if source.exists():
+                    copy.with_name(copy.name + suffix).write_bytes(source.read_bytes())
+            with closing(cls.open(copy, now)) as store:
+                yield store
 
     def close(self) -> None:
         """Close the file."""
@@ -140,12 +143,19 @@ class Store:
 
         Raises sqlite3.Error where the disk does not take them; they may be written again later.
         """
+        known = self._run, self._started_at, dict(self._based)
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if self._chain.is_new:
+                self._chain.take_all()
             for entry in entries:
                 self._write_one(entry)
+            self._chain.seal(self._run)
             self._db.execute("COMMIT")
+            self._chain.written()
         except BaseException:
+            self._chain.undone()
+            self._run, self._started_at, self._based = known
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -155,8 +165,9 @@ class Store:
             case Judged():
                 self._write_judged(entry)
             case StepTaken():
-                self._insert(
+                self._append(
                     "step",
+                    entry.answered_at,
                     account=entry.account_id,
                     breaches=json.dumps(entry.breaches),
                     action=entry.action,
@@ -168,21 +179,22 @@ class Store:
                     reason=entry.reason,
                 )
             case EndStateProven():
-                self._insert(
+                self._append(
                     "proof",
+                    entry.proven_at,
                     account=entry.account_id,
                     breaches=json.dumps(entry.breaches),
                     reached_at=entry.reached_at.isoformat(),
                     proven_at=entry.proven_at.isoformat(),
                 )
             case Checkpoint(state):
-                self._replace("checkpoint", account=state.id, seq=self._last_seq(), state=encode(state))
-                self._write_lockouts(state.id, state.lockouts)
+                self._write_checkpoint(state)
             case Standing(account_id, at, body):
                 self._replace("standing", account=account_id, at=at.isoformat(), body=body)
             case RunStarted():
-                self._insert(
+                self._append(
                     "run",
+                    entry.at,
                     started_at=entry.at.isoformat(),
                     alive_at=entry.at.isoformat(),
                     version=entry.version,
@@ -192,42 +204,29 @@ class Store:
                     link="{}",
                 )
                 self._run = self._db.execute("SELECT max(id) FROM run").fetchone()[0]
+                self._started_at = entry.at.isoformat()
             case RunStopped(at):
                 self._db.execute("UPDATE run SET stopped_at = ? WHERE id = ?", (at.isoformat(), self._run))
+                self._chain.add(at.isoformat(), STOPPED, self._run, at.isoformat())
             case Forgotten(before):
-                self._db.execute(FORGET, {"before": before.isoformat(), "most": FORGET_AT_ONCE})
+                forget(self._db, self._chain, before)
             case Alive(at, link):
                 self._db.execute(
                     "UPDATE run SET alive_at = ?, link = ? WHERE id = ?", (at.isoformat(), link, self._run)
                 )
+                self._chain.pulse(at.isoformat())
 
     def _write_judged(self, entry: Judged) -> None:
-        judged = None
-        if entry.changed:
-            judged = json.dumps(
-                {
-                    "found": encode(entry.found, tuple[Breach, ...]),
-                    "cleared": entry.cleared,
-                    "failed": entry.failed,
-                    "locks": None if entry.locks is None else encode(entry.locks, tuple[Lockout, ...]),
-                    "near": encode(entry.near, tuple[LimitNear, ...]),
-                    "warned": entry.warned,
-                }
-            )
-        self._insert(
-            "tape",
-            account=entry.account_id,
-            at=entry.event.at.isoformat(),
-            kind=type(entry.event).__name__,
-            event=encode(entry.event),
-            judged=judged,
-        )
+        at = entry.event.at.isoformat()
+        event = (entry.account_id, at, type(entry.event).__name__, encode(entry.event), judged_text(entry), self._run)
+        seq = self._db.execute(APPEND_EVENT, event).lastrowid
+        self._chain.add_event(at, (seq, *event))
         for breach in entry.found:
-            self._put(
-                "INSERT OR IGNORE",  # found again after a crash it is the same breach
+            self._append(
                 "breach",
-                id=breach.id,
+                entry.event.at,
                 account=breach.account_id,
+                id=breach.id,
                 rule=breach.rule,
                 at=breach.at.isoformat(),
                 cause=breach.cause,
@@ -238,6 +237,21 @@ class Store:
             )
         if entry.locks is not None:
             self._write_lockouts(entry.account_id, entry.locks)
+
+    def _write_checkpoint(self, state: AccountState) -> None:
+        """Write down where an account stands; the first time in a run or a trading day, for replays too."""
+        seq, text = self._last_seq(), encode(state)
+        self._replace("checkpoint", account=state.id, seq=seq, state=text)
+        self._write_lockouts(state.id, state.lockouts)
+        day = "" if state.today is None else state.today.label.isoformat()
+        if self._based.get(state.id) != (self._run, day):
+            self._replace("base", account=state.id, seq=seq, run=self._run, day=day, at=self._now(state.id), state=text)
+            self._based[state.id] = (self._run, day)
+
+    def _now(self, account_id: AccountId) -> str:
+        """Return the account's time: that of its last row, or when the run began if that was later."""
+        row = self._db.execute("SELECT at FROM tape WHERE account = ? ORDER BY seq DESC LIMIT 1", (account_id,))
+        return max((row.fetchone() or ("",))[0], self._started_at)
 
     def _write_lockouts(self, account_id: AccountId, lockouts: Iterable[Lockout]) -> None:
         """Write down all that an account has: one whose condition has come true is not among them any more."""
@@ -256,16 +270,25 @@ class Store:
                 condition=lock.condition,
             )
 
-    def _insert(self, table: str, **row: object) -> None:
-        self._put("INSERT", table, **row)
+    def _append(self, table: str, when: datetime, /, **row: object) -> None:
+        """Write a row that stays as it is. A breach found again after a crash is the same breach."""
+        values = tuple(map(_storable, row.values()))
+        cursor = self._put("INSERT OR IGNORE" if table == "breach" else "INSERT", table, **row)
+        if cursor.rowcount:
+            key = () if table == "breach" else (cursor.lastrowid,)
+            of = dict(zip(row, values, strict=True))
+            rest = (of[name] for name in OTHERS[table][len(key) :])
+            self._chain.add(when.isoformat(), table, *key, *rest)
 
     def _replace(self, table: str, **row: object) -> None:
         self._put("INSERT OR REPLACE", table, **row)
 
-    def _put(self, verb: str, table: str, **row: object) -> None:
+    def _put(self, verb: str, table: str, **row: object) -> sqlite3.Cursor:
         columns = ", ".join(row)
         marks = ", ".join("?" * len(row))
-        self._db.execute(f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(map(_storable, row.values())))
+        return self._db.execute(
+            f"{verb} INTO {table} ({columns}) VALUES ({marks})", tuple(map(_storable, row.values()))
+        )
 
     def _last_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM tape").fetchone()[0])
@@ -285,57 +308,16 @@ class Store:
             "SELECT kind, event, judged FROM tape WHERE account = ? AND seq > ? ORDER BY seq", (account_id, after)
         )
         for kind, event, judged in rows:
-            if judged is None:
-                yield TapeRow(decode(event, EVENT_KINDS[kind]))
-                continue
-            outcome = json.loads(judged)
-            locks = outcome["locks"]
-            yield TapeRow(
-                decode(event, EVENT_KINDS[kind]),
-                decode(outcome["found"], tuple[Breach, ...]),
-                tuple(outcome["cleared"]),
-                None if locks is None else decode(locks, tuple[Lockout, ...]),
-                outcome.get("warned"),
-            )
+            yield tape_row(kind, event, judged)
+
+
+def _id_of(db: sqlite3.Connection) -> str:
+    return str(db.execute("SELECT id FROM journal").fetchone()[0])
 
 
 def _storable(value: object) -> object:
     """Return ``value`` as SQLite takes it: half a character, which a broker may send, becomes its escape."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _create(path: Path) -> None:
-    """Make an empty journal beside ``path`` and give it that name when it is whole."""
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
-        _take_steps(db, 0)
-    unfinished.rename(path)
-
-
-def _take_steps(db: sqlite3.Connection, done: int) -> None:
-    for number, step in enumerate(_steps()[done:], done + 1):
-        db.executescript(f"BEGIN;\n{step.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;")
-
-
-def _steps() -> list[Traversable]:
-    schema = files("flatguard.journal").joinpath("schema")
-    return sorted((step for step in schema.iterdir() if step.name.endswith(".sql")), key=lambda step: step.name)
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date; a step and the record that it ran are one transaction."""
-    done = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if done == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        raise JournalDamaged(f"the journal {path} is damaged: it is empty")
-    if done == 0:
-        raise FlatguardError(f"{path} is another program's database", hint="set another journal.path")
-    if done > len(_steps()):
-        raise FlatguardError(
-            f"the journal {path} was written by a newer flatguard", hint="run that one, or set another journal.path"
-        )
-    db.execute("PRAGMA journal_mode = WAL")
-    _take_steps(db, done)
 
 
 COMPANIONS = ("", "-wal", "-shm")

@@ -169,7 +169,7 @@ async def test_what_is_in_force_is_written_down_and_the_key_is_nowhere(tmp_path:
         ((settings,),) = journal_rows(system, "SELECT settings FROM run")
         (account,) = json.loads(settings)["accounts"]
         assert account["mode"] == "enforce"
-        assert "limit=2" in account["rules"]["max_contracts"]
+        assert account["rules"]["max_contracts"]["limit"] == 2
         key = next(iter(system.double.users.values())).api_key
         assert key.encode() not in system.settings.journal.path.read_bytes()
         assert all(key not in sentence for sentence in system.said)

@@ -50,6 +50,7 @@ from flatguard.model.ids import AccountId
 from flatguard.model.trading import Account
 from flatguard.rules._book import RuleBook
 from flatguard.secret import Secret
+from flatguard.settings.in_force import written
 from flatguard.settings.load import Settings
 from flatguard.settings.token_file import TokenFile
 from flatguard.signalr_client import Link
@@ -320,7 +321,7 @@ async def _guard(
     try:
         async with trio.open_nursery() as record:
             record.start_soon(keeper.keep, everything_written)
-            keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), _in_force(settings)))
+            keeper.post(RunStarted(clock.now(), __version__, os.getpid(), tuple(books), written(settings)))
             pipeline.checkpoint()
             with trio.move_on_after(FIRST_GROUP_S):
                 await keeper.kept()  # locks for a journal set aside must outlive a kill; a dead disk does not stop us
@@ -482,12 +483,3 @@ async def _keep_reporting(at_work: Guard) -> None:
             pulsed_at = trio.current_time()
             at_work.note(Alive(now, json.dumps({**link, "hubs": at_work.counters(), **at_work.rest_counters()})))
         await trio.sleep(REPORT_S)
-
-
-def _in_force(settings: Settings) -> str:
-    """Return the rules and modes in force as JSON text; no secret is among them."""
-    accounts = [
-        {"id": a.id, "mode": a.mode, "rules": {name: repr(rule) for name, rule in a.rules.items()}}
-        for a in settings.accounts
-    ]
-    return json.dumps({"file": str(settings.path), "accounts": accounts})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -192,7 +192,10 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     What contradicts itself is among them once every value can be read.
     """
     text = _text_of(path)
-    tree = _parsed(path, text)
+    return _loaded(path, text, _parsed(path, text), environ)
+
+
+def _loaded(path: Path, text: str, tree: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     reader = _Reader(Reading(path, lines_of(text)), tree, environ)
     settings = reader.settings()
     if not reader.reading.errors:
@@ -219,6 +222,26 @@ def _findings(reader: _Reader, settings: Settings) -> Iterator[str]:
             yield f'{name}: is in shadow, so its rules judge and nothing is sent; write mode = "enforce"'
     rules = {account.id: account.rules for account in settings.accounts}
     yield from Contradictions(reader.reading, reader.places).of(rules, settings.terms)
+
+
+def structured(path: Path, tree: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``tree`` makes, which was once read from ``path``. Raises InvalidSettings."""
+    reader = _Reader(Reading(path, {}), tree, {})
+    settings = reader.settings()
+    if errors := reader.reading.errors:
+        raise InvalidSettings("\n".join(errors), hint="they were in force once; this flatguard does not know them")
+    return settings
+
+
+def rules_at(path: Path, accounts: Iterable[AccountId], environ: Mapping[str, str]) -> Settings:
+    """Read the settings at ``path`` for judging by its rules: it need name neither a login nor accounts.
+
+    Without accounts the common rules are those of ``accounts``. Raises InvalidSettings.
+    """
+    text = _text_of(path, "name a settings file, or one that holds rules alone")
+    tree = {"gateway": {"user_name": "nobody"}, "accounts": [{"id": number} for number in accounts]}
+    tree |= _parsed(path, text)
+    return _loaded(path, text, tree, environ)
 
 
 def _calendar_at(path: Path) -> Calendar:

@@ -15,7 +15,7 @@ import trio.testing
 from attrs import evolve
 
 from flatguard.daemon.markers import journal_of, note_journal
-from flatguard.daemon.recovery import DAMAGED, Recovery, awakened, folded, recover, replayed
+from flatguard.daemon.recovery import DAMAGED, Recovery, folded, recover, replayed
 from flatguard.errors import JournalDamaged
 from flatguard.journal import store as store_module
 from flatguard.journal.codec import encode
@@ -23,6 +23,7 @@ from flatguard.journal.late import LateStore
 from flatguard.journal.store import Recovered, Store
 from flatguard.journal.tape import TapeRow
 from flatguard.ledger.apply import apply
+from flatguard.ledger.awakened import awakened
 from flatguard.model.account import AccountState, BreachMark, Link, Terms
 from flatguard.model.decisions import Flatten
 from flatguard.model.entries import Checkpoint, Entry, Judged

@@ -20,7 +20,7 @@ from flatguard.enforcement.board import Board
 from flatguard.enforcement.carry_out import Told, Withdrawn
 from flatguard.ledger.apply import apply
 from flatguard.model.account import AccountState
-from flatguard.model.entries import Checkpoint, Entry, Judged
+from flatguard.model.entries import Checkpoint, Entry
 from flatguard.model.events import (
     BarRead,
     ClockReached,
@@ -32,6 +32,7 @@ from flatguard.model.events import (
 )
 from flatguard.model.ids import AccountId, ContractId
 from flatguard.rules._book import RuleBook
+from flatguard.rules._step import step
 
 Batch = tuple[Event, ...]
 Watch = Callable[[frozenset[ContractId], frozenset[ContractId]], None]
@@ -111,32 +112,27 @@ class Pipeline:
                 self.on_failure(account_id, f"rule {rule} failed: {what}")
 
     def _judge(self, account_id: AccountId, event: Event) -> list[Told | Withdrawn]:
-        before = self.board.states[account_id]
+        before, book = self.board.states[account_id], self.books[account_id]
         try:
             folded = apply(before, event)
         except Exception as error:  # noqa: BLE001  an event that cannot be folded must not end guarding: it is set aside
             event = EventSetAside(event.at, Hub.USER, repr(event)[:2000], f"{type(error).__name__}: {error}")
             folded = apply(before, event)
             self.on_failure(account_id, event.reason)
-        book = self.books[account_id]
-        folded, unfolded = book.fold(folded, event)
-        judgement = book.judge(folded, event)
-        after = judgement.state
-        failed = tuple((failure.rule, failure.error) for failure in (*unfolded, *judgement.failed))
-        self._failed[account_id] = failed
-        self._tell_of(account_id, failed)
+        taken = step(before, event, folded, book)
+        after, judged = taken.state, taken.judged
+        self._failed[account_id] = judged.failed
+        self._tell_of(account_id, judged.failed)
         self.board.post(after)
         self._judged_at[account_id] = event.at
-        locks = after.lockouts if after.lockouts != before.lockouts else None
-        warned = after.warned if after.warned != folded.warned else None
-        self.note(Judged(account_id, event, judgement.found, judgement.cleared, failed, locks, judgement.near, warned))
+        self.note(judged)
         self._since_checkpoint += 1
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self.checkpoint()
         elif after.today != before.today:
             self.note(Checkpoint(after))
-        messages: list[Told | Withdrawn] = [Withdrawn(account_id, rule) for rule in judgement.cleared]
-        messages += [Told(breach) for breach in (*judgement.found, *judgement.standing)]
+        messages: list[Told | Withdrawn] = [Withdrawn(account_id, rule) for rule in judged.cleared]
+        messages += [Told(breach) for breach in (*judged.found, *taken.standing)]
         return messages
 
     def _concerned(self, event: Event) -> tuple[AccountId, ...]:

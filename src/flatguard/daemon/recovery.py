@@ -14,6 +14,7 @@ from flatguard.journal.late import LateStore
 from flatguard.journal.store import Recovered, Store, set_aside
 from flatguard.journal.tape import TapeRow
 from flatguard.ledger.apply import apply
+from flatguard.ledger.awakened import awakened
 from flatguard.ledger.trading_day import trading_day
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.ids import AccountId
@@ -142,30 +143,6 @@ def folded(state: AccountState, tape: Iterable[TapeRow], book: RuleBook) -> Acco
         if row.warned is not None:
             state = evolve(state, warned=row.warned)
     return state
-
-
-def awakened(state: AccountState) -> AccountState:
-    """Return ``state`` without what does not outlive a process: links, prices, the picture, what enforcement was told.
-
-    Nothing is judged before the first complete picture; a breach that still stands then is told anew.
-    """
-    fresh = AccountState(state.id)
-    return evolve(
-        state,
-        links=fresh.links,
-        quotes=fresh.quotes,
-        exposure_at=None,
-        by_fills=fresh.by_fills,
-        filled_at=fresh.filled_at,
-        contradicted=fresh.contradicted,
-        missing=fresh.missing,
-        blind_since=None,
-        record_at=None,
-        read_failed=None,
-        doubt=None,
-        doubted_at=None,
-        breached={rule: evolve(mark, told=(), told_at=mark.since) for rule, mark in state.breached.items()},
-    )
 
 
 def _all_locked(settings: Settings, clock: WallClock, why: str) -> dict[AccountId, AccountState]:

@@ -76,6 +76,7 @@ class Breach:
     ``cause`` names what made it so (a trade id, or the moment); judging the same cause again gives the same ``id``.
     ``figures`` are the numbers that it stood on, as text, in the order in which a person reads them.
     ``on_record`` says that the broker's own trades show it, so that after a crash it is found again by itself.
+    ``sources`` say where what was known came from, and how old it was.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Breach:
     figures: tuple[tuple[str, str], ...]
     decisions: tuple[Decision, ...]
     on_record: bool = False
+    sources: tuple[tuple[str, str], ...] = ()
 
     @property
     def lockouts(self) -> tuple[LockOut, ...]:

@@ -21,6 +21,7 @@ from flatguard.model.lockouts import LockKind, Lockout, union
 from flatguard.model.value import changed
 from flatguard.rules import _lockout
 from flatguard.rules._rule import Fact, Finding, Measure, Rule, breach_of, moment_of
+from flatguard.rules._sources import sources
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,6 +122,9 @@ class RuleBook:
             if at_once is not None:
                 found.append(at_once)
                 state = remember(state, at_once)
+        if found:
+            known = sources(state, event.at)
+            found = [evolve(breach, sources=known) for breach in found]
         state, near, unmeasured = self._warned(state, event)
         return Judgement(state, tuple(found), tuple(standing), cleared, near, (*unsure, *failed, *unmeasured))
 

@@ -23,7 +23,7 @@ from tests.rules.worked_examples import examples_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "rules"
-MACHINERY = {"book", "contradictions", "discover", "locks", "near_limits", "facts", "worked_examples"}
+MACHINERY = {"book", "contradictions", "discover", "facts", "locks", "near_limits", "sources", "worked_examples"}
 
 HEADINGS = ["What it watches", "When it acts", "What it does", "Settings", "Example", "What it cannot do"]
 LOGIN_AND_ACCOUNT = '[gateway]\nuser_name = "trader1"\n\n{}\n[[accounts]]\nid = 25700001\n'

@@ -50,7 +50,9 @@ weights = { MNQ = "0.1" }
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[str], Settings]:
     def read(text: str) -> Settings:
-        (tmp_path / "calendar.toml").write_text(shipped("calendars/cme_globex.toml").replace("2026-12-25", "2026-12-23"))
+        (tmp_path / "calendar.toml").write_text(
+            shipped("calendars/cme_globex.toml").replace("2026-12-25", "2026-12-23")
+        )
         (tmp_path / "config.toml").write_text(text)
         return load(tmp_path / "config.toml", {})
 

@@ -56,3 +56,13 @@ class JournalDamaged(FlatguardError):
 
 class JournalUnavailable(FlatguardError):
     """The journal cannot be opened now, which may pass; guarding begins without it, and it is tried again."""
+
+
+class NotOnRecord(FlatguardError):
+    """The journal has nothing of what was asked for; look at what it has, or ask for something else."""
+
+
+class WrongUsage(FlatguardError):
+    """What was typed cannot be meant; nothing was done."""
+
+    exit_status = 2

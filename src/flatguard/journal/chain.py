@@ -25,7 +25,7 @@ MOST_ROWS = 5_000
 
 TAPE = ("seq", "account", "at", "kind", "event", "judged", "run")
 OTHERS: Mapping[str, tuple[str, ...]] = {
-    "breach": ("account", "id", "rule", "at", "cause", "reason", "figures", "decisions", "run"),
+    "breach": ("account", "id", "rule", "at", "cause", "reason", "figures", "sources", "decisions", "run"),
     "step": (
         "id", "account", "breaches", "action", "contract", "detail", "sent_at", "answered_at", "outcome", "reason",
     ),

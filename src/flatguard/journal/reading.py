@@ -181,7 +181,7 @@ class BaseText:
 class Past:
     """What a journal still has of the past, as of one moment."""
 
-    _db: sqlite3.Connection
+    db: sqlite3.Connection
 
     def runs(self) -> tuple[RunRow, ...]:
         """Return every run, oldest first."""
@@ -195,32 +195,43 @@ class Past:
                 tuple(json.loads(accounts)),
                 settings,
             )
-            for id_, started, stopped, alive, version, accounts, settings in self._db.execute(
+            for id_, started, stopped, alive, version, accounts, settings in self.db.execute(
                 "SELECT id, started_at, stopped_at, alive_at, version, accounts, settings FROM run ORDER BY id"
             )
         )
 
     def accounts(self) -> tuple[int, ...]:
         """Return the accounts of which there is a state to begin at."""
-        return tuple(row[0] for row in self._db.execute("SELECT DISTINCT account FROM base ORDER BY account"))
+        return tuple(row[0] for row in self.db.execute("SELECT DISTINCT account FROM base ORDER BY account"))
 
     def bases(self, account: int) -> tuple[BaseText, ...]:
         """Return the states at which folding an account's tape can begin, oldest first."""
         return tuple(
             BaseText(seq, run, day, _time(at), state)
-            for seq, run, day, at, state in self._db.execute(
+            for seq, run, day, at, state in self.db.execute(
                 "SELECT seq, run, day, at, state FROM base WHERE account = ? ORDER BY seq", (account,)
             )
         )
 
     def base(self, account: int, seq: int | None = None, at: datetime | None = None) -> BaseText | None:
         """Return the newest state that is not after row ``seq``, nor after ``at``; None where there is none so old."""
-        row = self._db.execute(
+        row = self.db.execute(
             "SELECT seq, run, day, at, state FROM base WHERE account = ? AND seq <= ? AND at <= ?"
             " ORDER BY seq DESC LIMIT 1",
             (account, _LAST if seq is None else seq, _FOR_EVER if at is None else _text(at)),
         ).fetchone()
         return None if row is None else BaseText(row[0], row[1], row[2], _time(row[3]), row[4])
+
+    def checkpoint(self, account: int) -> tuple[int, str] | None:
+        """Return where an account stood when that was last written down, and after which row."""
+        row = self.db.execute("SELECT seq, state FROM checkpoint WHERE account = ?", (account,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def rows(self, account: int, after: int) -> int:
+        """Return how many rows of an account are behind row ``after``."""
+        return int(
+            self.db.execute("SELECT count(*) FROM tape WHERE account = ? AND seq > ?", (account, after)).fetchone()[0]
+        )
 
     def tape(
         self,
@@ -232,7 +243,7 @@ class Past:
         until: datetime | None = None,
     ) -> Iterator[EventText]:
         """Yield an account's rows in order: behind ``after`` up to ``upto``, from ``since`` to before ``until``."""
-        for seq, run, at, kind, event, judged in self._db.execute(
+        for seq, run, at, kind, event, judged in self.db.execute(
             "SELECT seq, run, at, kind, event, judged FROM tape"
             " WHERE account = ? AND seq > ? AND seq <= ? AND at >= ? AND at < ? ORDER BY seq",
             (

@@ -232,6 +232,7 @@ class Store:
                 cause=breach.cause,
                 reason=breach.reason,
                 figures=json.dumps(breach.figures),
+                sources=json.dumps(breach.sources),
                 decisions=encode(breach.decisions, tuple[Decision, ...]),
                 run=self._run,
             )

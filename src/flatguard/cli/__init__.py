@@ -14,12 +14,16 @@ from flatguard.errors import FlatguardError
 COMMANDS = {
     "config": "Write, check and show the settings.",
     "demo": "Show the whole system at work on this machine; no account needed.",
+    "history": "List what was decided and done.",
     "journal": "Check and export the record of what happened.",
+    "lockouts": "Show what is locked until when.",
     "login": "Test and store the API key.",
     "logout": "Remove the API key and end the stored session.",
+    "replay": "Fold the record again, and compare.",
     "run": "Guard the accounts until stopped.",
     "simulator": "Stand in for the broker's gateway on this machine.",
     "status": "Show where every account stands.",
+    "why": "Tell one decision in full.",
 }
 
 

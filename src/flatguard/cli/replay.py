@@ -18,7 +18,6 @@ from flatguard.cli._record import known_account, moment, print_json, settings_of
 from flatguard.clock import SystemClock
 from flatguard.errors import FlatguardError, InvalidSettings, JournalDamaged, NotOnRecord
 from flatguard.journal.codec import EVENT_KINDS, decode, encode
-from flatguard.journal.decided import of_this_version
 from flatguard.journal.reading import BaseText, EventText, Past, RunRow, reading_past
 from flatguard.journal.tape import judged_text
 from flatguard.model.account import AccountState, Terms
@@ -67,7 +66,6 @@ def command(
         with reading_past(path) as past:
             if past is None:
                 raise NotOnRecord(f"there is no journal at {path}", hint="name one, or run flatguard first")
-            of_this_version(path, past.db)
             tape = _Tape(past, {run.id: run for run in past.runs()}, begins, ends)
             accounts = past.accounts()
             known_account(account, evolve(settings, accounts=()), accounts)

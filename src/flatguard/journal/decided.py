@@ -12,12 +12,13 @@ from typing import Any
 
 from attrs import frozen
 
-from flatguard.errors import FlatguardError, NotOnRecord
-from flatguard.journal.migrations import steps
+from flatguard.errors import NotOnRecord
 from flatguard.journal.reading import StepRow, reading
 
 _COLUMNS = "id, account, rule, at, cause, reason, figures, sources, decisions, run"
 _FOR_EVER = "9999"
+
+WITH_SOURCES = 5  # the version of the schema
 
 
 @frozen
@@ -233,26 +234,12 @@ def asking(path: Path) -> Iterator[Decided]:
     Raises NotOnRecord where there is none, FlatguardError where it is of another version, JournalDamaged where it
     cannot be read.
     """
-    with reading(path) as db:
-        yield Decided(of_this_version(path, db))
-
-
-def of_this_version(path: Path, db: sqlite3.Connection | None) -> sqlite3.Connection:
-    """Return ``db`` if there is a journal in it that this flatguard reads; raise what is wrong otherwise."""
-    if db is None:
-        raise NotOnRecord(
-            f"there is no journal at {path} yet", hint="flatguard run begins one; --config names settings"
-        )
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    newest = len(steps())
-    if version > newest:
-        raise FlatguardError(f"the journal {path} was written by a newer flatguard", hint="use that one to read it")
-    if version < newest:
-        raise FlatguardError(
-            f"the journal {path} was written by an older flatguard",
-            hint="flatguard run brings it up to date; a copy can be read by the flatguard that wrote it",
-        )
-    return db
+    with reading(path, needs=WITH_SOURCES) as db:
+        if db is None:
+            raise NotOnRecord(
+                f"there is no journal at {path} yet", hint="flatguard run begins one; --config names settings"
+            )
+        yield Decided(db)
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:

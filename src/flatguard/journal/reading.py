@@ -14,7 +14,7 @@ from attrs import frozen
 
 from flatguard.errors import FlatguardError, JournalDamaged
 
-NEWEST = 4
+NEWEST = 5
 """The version of the schema that this program writes."""
 
 

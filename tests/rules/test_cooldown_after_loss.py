@@ -203,7 +203,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], error
 
 @pytest.mark.parametrize(("loss", "cooldown"), [("-100", timedelta(1)), ("0", timedelta(1)), ("1", timedelta(0))])
 def test_a_tier_is_a_positive_loss_and_some_time(loss: str, cooldown: timedelta) -> None:
-    with pytest.raises(ValueError, match="positive amount|must be between"):
+    with pytest.raises(ValueError, match=r"positive amount|must be between"):
         Tier(Decimal(loss), cooldown)
 
 

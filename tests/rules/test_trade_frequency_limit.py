@@ -211,7 +211,6 @@ def test_after_a_crash_the_same_cooldown_is_found_again_and_one_that_is_over_is_
 
 def test_orders_that_could_add_go_and_an_exit_is_no_breach_though_its_row_comes_last() -> None:
     account = desk()
-    account.state = account.restarted().state
     account.hold(MNQ, 2)
     exit_order = order(5, MNQ, Side.SELL, 2)
     account.order(exit_order)

@@ -155,6 +155,12 @@ def test_what_is_told_again_late_or_in_another_order_sets_nothing_more() -> None
     assert seconds(account) == [240 + 900]
 
 
+def test_of_several_losses_that_become_known_at_once_the_one_whose_pause_ends_last_counts() -> None:
+    account = desk()
+    account.later(60).read([trade(1, TWO, -220), trade(2, TWO + timedelta(seconds=9), -120)])
+    assert seconds(account) == [900]
+
+
 def test_a_pause_that_is_over_when_its_fill_becomes_known_sets_no_lock() -> None:
     account = desk()
     account.later(299).read([trade(1, TWO, -100)])

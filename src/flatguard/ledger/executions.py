@@ -125,9 +125,9 @@ def _count(counted: Counted, order_id: OrderId, execution: Execution) -> None:
 
 def _rewritten(timeline: Timeline, gone: list[Row], new: list[Row]) -> Timeline:
     """Return ``timeline`` without ``gone`` and with ``new``, written anew from the first place that differs."""
-    out, rows = set(gone).difference(new), list(set(new).difference(gone))
-    if not out and not rows:
+    if gone == new:
         return timeline
+    out, rows = (set(gone).difference(new), list(set(new).difference(gone))) if gone else (gone, new)
     first = min(*out, *rows, _LAST)[:2]
     end = start = len(timeline)
     while start and ((last := timeline[start - 1]).made_at, last.trade_id) >= first:

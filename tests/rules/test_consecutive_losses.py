@@ -140,6 +140,14 @@ def test_a_winner_that_is_voided_joins_what_it_parted() -> None:
     assert minutes(account) == [19]
 
 
+def test_an_order_that_becomes_a_loss_when_its_last_fill_is_voided_counts_as_one() -> None:
+    account = after(-10, -10)
+    close(account, 4, 20, of=7)
+    close(account, 3, -10, of=7)
+    close(account, 4, 20, of=7, voided=True)
+    assert minutes(account) == [18]
+
+
 def test_what_is_told_again_sets_nothing_more_and_a_pause_that_is_over_none() -> None:
     account = after(-10, -10, -10)
     account.read(account.state.trades.values())

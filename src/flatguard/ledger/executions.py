@@ -53,14 +53,17 @@ def execute(state: AccountState, told: Iterable[Trade] | None = None) -> Account
         elif before is not None:
             del by_order[order_id]
         if before != after:
+            if after is not None and after.last_closed is not None and len(after.fills) < len(in_order):
+                earliest_told = min(earliest_told, after.last_closed[0])  # without its last fill it ended earlier
             earliest = earliest_told if earliest is None else min(earliest, earliest_told)
-    fills, orders, entries, results = (
-        _rewritten(timeline, out, put)
-        for timeline, out, put in zip((known.fills, known.orders, known.entries, known.results), gone, new, strict=True)
+    executions = Executions(
+        by_order.finish(),
+        _rewritten(known.fills, gone[0], new[0]),
+        _rewritten(known.orders, gone[1], new[1]),
+        _rewritten(known.entries, gone[2], new[2]),
+        _rewritten(known.results, gone[3], new[3]),
     )
-    return changed(
-        state, executions=Executions(by_order.finish(), fills, orders, entries, results), changed_from=earliest
-    )
+    return changed(state, executions=executions, changed_from=earliest)
 
 
 def _anew(state: AccountState) -> AccountState:

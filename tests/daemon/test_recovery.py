@@ -28,8 +28,9 @@ from flatguard.model.account import AccountState, BreachMark, Link, Terms
 from flatguard.model.decisions import Flatten
 from flatguard.model.entries import Checkpoint, Entry, Judged
 from flatguard.model.events import EventSetAside, Hub, LinkUp
-from flatguard.model.lockouts import Lockout
+from flatguard.model.lockouts import LockKind, Lockout
 from flatguard.rules._book import RuleBook
+from flatguard.rules.cooldown_after_loss import CooldownAfterLoss, Tier
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.max_contracts import MaxContracts
 from flatguard.settings.load import AccountSettings, Settings, load
@@ -40,6 +41,7 @@ from tests.fakes.system import System, open_system
 RULES = {
     "max_contracts": MaxContracts(limit=4, enforcement="reduce_to_limit"),
     "daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(500)),
+    "cooldown_after_loss": CooldownAfterLoss((Tier(Decimal(20), timedelta(seconds=8)),)),
 }
 
 
@@ -51,13 +53,24 @@ def bytes_of(state: AccountState) -> str:
     return encode(awakened(state))
 
 
+def cooling(system: System) -> list[str]:
+    return [lock.rule for lock in system.state.lockouts if lock.kind is LockKind.COOLDOWN]
+
+
 async def scripted_day(system: System) -> None:
-    """Trade, break both rules, trade on while locked, lose the hub, and let the day turn."""
+    """Trade, break every rule, trade on while locked, lose the hub, and let the day turn."""
     await system.until_protected()
     await system.order("MNQ", 5)
     await system.until(lambda: system.held("MNQ") == 4)
     await system.order("MNQ", -2)
     await system.order("MNQ", 1, limit=20000)
+    last = system.last("MNQ")
+    await system.price("MNQ", last - 20)
+    await system.order("MNQ", -1)
+    await trio.sleep(1)
+    await system.order("MNQ", 2)
+    await system.until(lambda: system.held("MNQ") == 1 and "cooldown_after_loss" in cooling(system))
+    await system.until(lambda: not cooling(system), 60)
     await system.price("ES", 5000)
     await system.order("ES", 2)
     await trio.sleep(2)
@@ -79,7 +92,7 @@ Day = tuple[list[tuple[Judged, AccountState]], Terms]
 async def play(tmp_path: Path) -> Day:
     """Return what the daemon judged on a scripted day, each with the state after it."""
     posted: list[tuple[Entry, AccountState]] = []
-    start = FIVE_PM - timedelta(seconds=60)
+    start = FIVE_PM - timedelta(seconds=100)
     async with open_system(tmp_path, RULES, options=Options(), start=start) as system:
         assert system.at_work is not None
         system.at_work.on_entry.append(lambda entry: posted.append((entry, system.state)))
@@ -102,6 +115,8 @@ def test_cut_after_any_entry_the_recovered_account_and_its_end_are_those_of_the_
 ) -> None:
     tape, terms = day
     assert len(tape) > 100
+    assert any(live.may_hold for _, live in tape)
+    assert any(live.warned for _, live in tape)
     assert {breach.rule for entry, _ in tape for breach in entry.found} >= {*RULES, "lockout"}
     end = bytes_of(tape[-1][1])
     with closing(Store.open(tmp_path / "cut.db")) as store:

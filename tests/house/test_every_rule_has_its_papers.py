@@ -55,6 +55,8 @@ def written(default: object) -> str:
         case attrs.Factory(factory=make):  # type: ignore[misc]
             assert make is dict
             return "`{}`"
+        case tuple() if default and attrs.has(type(default[0])):
+            return "below"
         case tuple():
             return f"`{json.dumps(default)}`"
         case ZoneInfo():

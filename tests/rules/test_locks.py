@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from flatguard.model.lockouts import LockKind
 from flatguard.model.trading import OrderStatus, OrderType, Side
 from flatguard.rules._book import Judgement
 from flatguard.rules._rule import Finding, Rule
-from tests.fakes.desk import ACCOUNT, EP, ES, MNQ, NQ, RTY, Desk, chicago, exposure, order, position
+from tests.fakes.desk import ACCOUNT, EP, ES, MNQ, NQ, RTY, Desk, chicago, exposure, order, position, trade
 
 OPENING = chicago("2025-01-15 17:00")
 
@@ -229,6 +229,19 @@ def test_closed_absorbs_what_a_cooldown_would_reduce() -> None:
     lose(account)
     account.hold(ES, 2)
     assert account.state.breached["lockout"].told == (CloseContract(ES),)
+
+
+@pytest.mark.parametrize("filled", [2, 1])
+def test_an_order_whose_fills_make_up_its_size_cannot_fill_though_its_own_row_comes_last(filled: int) -> None:
+    account = desk(decisions=(LockOut(OPENING),))
+    lose(account)
+    row = evolve(trade(90, account.now, 5, size=filled), order_id=OrderId(41))
+    account.tell(TradeMade(account.now, row))
+    account.order(order(41, MNQ, Side.SELL, 2))
+    open_all_the_same = [breach for breach in account.told if breach.rule == "lockout"]
+    assert len(open_all_the_same) == (filled < 2)
+    for breach in open_all_the_same:
+        assert breach.reason == "locked by brake; open all the same: order 41 (sell 1 MNQU5)"
 
 
 # how they end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from flatguard.model.account import Terms
 from flatguard.model.ids import AccountId
 from flatguard.rules._rule import Rule
 from flatguard.rules.auth_loss_guard import AuthLossGuard
+from flatguard.rules.consecutive_losses import ConsecutiveLosses
+from flatguard.rules.cooldown_after_loss import CooldownAfterLoss, Tier
 from flatguard.rules.daily_drawdown import DailyDrawdown
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
@@ -34,6 +36,7 @@ from flatguard.rules.max_unrealized_profit import MaxUnrealizedProfit
 from flatguard.rules.no_stop_loss_grace import NoStopLossGrace
 from flatguard.rules.session_block_outside import SessionBlockOutside
 from flatguard.rules.symbol_blocks import SymbolBlocks
+from flatguard.rules.trade_frequency_limit import TradeFrequencyLimit
 from flatguard.rules.trade_management import TradeManagement
 from flatguard.settings import paths
 from flatguard.settings.load import (
@@ -713,6 +716,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
 MONEY = st.decimals(min_value=0, max_value=100_000, places=2)
 LOSSES = MONEY.filter(bool)
 TICKERS = st.sampled_from(["ES", "NQ", "MNQ", "MES", "CL", "6E", "ZB"])
+DURATIONS = st.integers(1, 86_400).map(lambda seconds: timedelta(seconds=seconds))
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 RULES: st.SearchStrategy[Mapping[str, Rule]] = st.fixed_dictionaries(
@@ -759,6 +763,24 @@ RULES: st.SearchStrategy[Mapping[str, Rule]] = st.fixed_dictionaries(
             DailyDrawdown, drawdown_limit=LOSSES, starts_at_profit=LOSSES, include_open=st.booleans()
         ),
         "max_loss_limit": st.builds(MaxLossLimit, start_balance=MONEY, distance=LOSSES, best_close=st.none() | MONEY),
+        "trade_frequency_limit": st.builds(
+            TradeFrequencyLimit,
+            per_minute=st.none() | st.integers(1, 9),
+            per_hour=st.integers(10, 99),
+            count=st.sampled_from(["orders", "executions", "entries"]),
+            cooldown_per_session=st.none() | DURATIONS,
+        ),
+        "cooldown_after_loss": st.builds(
+            CooldownAfterLoss,
+            tiers=st.tuples(st.builds(Tier, LOSSES, DURATIONS)),
+            close_positions=st.booleans(),
+        ),
+        "consecutive_losses": st.builds(
+            ConsecutiveLosses,
+            losses=st.integers(1, 9),
+            enforcement=st.sampled_from(["cooldown", "close_all_and_lockout"]),
+            cooldown=DURATIONS,
+        ),
     },
 )
 ACCOUNTS = st.builds(
@@ -856,6 +878,10 @@ def complete() -> dict[str, Any]:
         | {"enabled": True},
         "max_loss_limit": as_written(MaxLossLimit(Decimal(0), Decimal(1), best_close=Decimal(0), stops_at=Decimal(0)))
         | {"enabled": True},
+        "trade_frequency_limit": as_written(TradeFrequencyLimit(1, 2, 3, cooldown_per_session=timedelta(hours=1)))
+        | {"enabled": True},
+        "cooldown_after_loss": as_written(CooldownAfterLoss()) | {"enabled": True},
+        "consecutive_losses": as_written(ConsecutiveLosses()) | {"enabled": True},
         "auth_loss_guard": as_written(AuthLossGuard()) | {"enabled": True},
         "flat_by": as_written(FlatBy()) | {"enabled": True},
         "session_block_outside": as_written(SessionBlockOutside()) | {"enabled": True},

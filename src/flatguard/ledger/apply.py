@@ -14,6 +14,7 @@ from typing import TypeVar, assert_never
 from attrs import evolve
 from immutables import Map
 
+from flatguard.ledger.executions import execute
 from flatguard.ledger.held_down import ratchet
 from flatguard.ledger.peaks import with_peaks
 from flatguard.ledger.pnl import add_fill, commission_of, counts_today, order_made, rate_told, realize
@@ -61,6 +62,8 @@ def apply(state: AccountState, event: Event) -> AccountState:
     """Return the state after ``event``. The trading day turns first, if ``event.at`` has reached its end."""
     if isinstance(event, (ExposureRead, RecordRead)):
         state = _broker_seen(state, event)
+    if state.changed_from is not None and state.pictured:
+        state = changed(state, changed_from=None)
     before = state
     state = with_peaks(_fold(_turn_day(state, event.at - state.clock_ahead), event), event)
     state = with_bare(before, state, event.at)
@@ -94,7 +97,7 @@ def _fold(state: AccountState, event: Event) -> AccountState:
             state = changed(state, contracts=_put(state.contracts, contract.id, contract))
             if state.ticker(contract.id) == ticker:
                 return state
-            return changed(state, realized=realize(state))  # commissions are assumed by ticker
+            return execute(changed(state, realized=realize(state)))  # commissions are assumed by ticker
         case ContractRefuted(contract_id=contract_id):
             return changed(state, contracts=_without(state.contracts, contract_id))
         case LinkUp(hub=hub, at=at):
@@ -166,7 +169,7 @@ def _turn_day(state: AccountState, at: datetime) -> AccountState:
     today = trading_day(at, state.terms)
     kept = {t.id: t for t in state.trades.values() if t.made_at >= today.starts_at - KEPT_AFTER_THEIR_DAY}
     state = changed(state, today=today, trades=Map(kept), warned={}, day_peak=DayPeak())
-    return changed(state, realized=realize(state))
+    return execute(changed(state, realized=realize(state)))
 
 
 def _with_position(state: AccountState, position: Position, at: datetime) -> AccountState:
@@ -268,7 +271,7 @@ def _with_trades(
     known = state.trades.mutate()
     rates = dict(state.commission_rates)
     by_fills, filled_at = dict(state.by_fills), dict(state.filled_at)
-    in_order = True
+    in_order = same_rates = True
     added: list[Trade] = []
     for row in trades:
         if state.today is not None and row.made_at < state.today.starts_at - KEPT_AFTER_THEIR_DAY:
@@ -283,13 +286,13 @@ def _with_trades(
         if before is None and not trade.voided and state.exposure_at is not None:
             by_fills[trade.contract_id] = by_fills.get(trade.contract_id, 0) + trade.side.sign * trade.size
             filled_at[trade.contract_id] = at
-        in_order = _learn_rate(rates, trade) and in_order
+        same_rates = _learn_rate(rates, trade) and same_rates
     if not added:
         return changed(state, last_event_at=last_event_at)
     today = [trade for trade in added if counts_today(trade, state)]
     if len(today) > 1:
         today.sort(key=order_made)
-    in_order = in_order and (not today or order_made(today[0]) > state.realized.last_fill)
+    in_order = in_order and same_rates and (not today or order_made(today[0]) > state.realized.last_fill)
     realized = state.realized
     for trade in today if in_order else ():
         realized = add_fill(realized, trade, commission_of(trade, state))
@@ -302,6 +305,7 @@ def _with_trades(
         filled_at=filled_at,
         realized=realized,
     )
+    state = execute(state, added if same_rates else None)
     return state if in_order else changed(state, realized=realize(state))
 
 

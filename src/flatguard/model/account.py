@@ -16,6 +16,7 @@ from immutables import Map
 from flatguard.model.calendar import Calendar
 from flatguard.model.decisions import Decision
 from flatguard.model.events import Hub
+from flatguard.model.executions import Executions
 from flatguard.model.ids import AccountId, ContractId, OrderId, TradeId
 from flatguard.model.lockouts import Lockout
 from flatguard.model.money import ZERO
@@ -213,8 +214,10 @@ class AccountState:
     although nothing had told so: one more has to say it.
 
     ``blind_since`` is since when neither hub nor REST shows anything, ``was_blind`` when that was the last time.
-    ``trades`` are those of today, and for a day those of the day before. ``broker_seen`` is the newest time that the
-    broker's answers bore, ``clock_ahead`` how far our clock is ahead of it; zero while they agree to a minute.
+    ``trades`` are those of today, and for a day those of the day before; ``executions`` what today's made.
+    ``changed_from`` is the earliest moment of which the newest event, or before the first picture any, told something
+    else than was known of fills. ``broker_seen`` is the newest time that the broker's answers bore, ``clock_ahead`` how
+    far our clock is ahead of it; zero while they agree to a minute.
 
     ``bare`` is what no stop covers of each position, the oldest first.
 
@@ -246,6 +249,8 @@ class AccountState:
     open_peak: Peak = Peak()
     day_peak: DayPeak = DayPeak()
     balances: Balances = Balances()
+    executions: Executions = field(factory=Executions)
+    changed_from: datetime | None = None
     quotes: Mapping[ContractId, Quote] = field(factory=dict)
     links: Mapping[Hub, Link] = field(factory=lambda: {Hub.USER: Link(), Hub.MARKET: Link()})
     exposure_at: datetime | None = None
@@ -293,6 +298,13 @@ class AccountState:
         """Return the signed size held in a contract."""
         position = self.positions.get(contract_id)
         return 0 if position is None else position.size
+
+    def remaining(self, order: Order) -> int:
+        """Return what an order could still fill. Its fills may be told before its own row tells of them."""
+        made = self.executions.by_order.get(order.id)
+        if made is None or made.contract_id != order.contract_id:
+            return order.remaining
+        return min(order.remaining, max(0, order.size - made.volume))
 
     def locked(self, at: datetime) -> tuple[Lockout, ...]:
         """Return the lockouts in force at ``at``."""

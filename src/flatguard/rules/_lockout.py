@@ -16,7 +16,7 @@ from flatguard.model.decisions import CloseContract, Decision, Flatten, ReduceTo
 from flatguard.model.events import Event
 from flatguard.model.ids import ContractId
 from flatguard.model.lockouts import ACCOUNT_SCOPE, LockKind, Lockout, latest_end
-from flatguard.rules._open import could_add, open_in_words, order_in_words
+from flatguard.rules._open import could_add, open_in_words, order_in_words, that_may_fill
 from flatguard.rules._rule import Finding
 
 NAME = "lockout"
@@ -67,8 +67,8 @@ def _cooling_down(state: AccountState, event: Event) -> Iterator[tuple[CloseCont
         if allowed != position.size and _covered(state, contract_id, locks):
             what = f"{position.size:+d} {state.label(contract_id)}, {allowed:+d} allowed"
             yield ReduceTo(contract_id, abs(allowed)) if allowed else CloseContract(contract_id), what
-    for order in state.working_orders:
-        if could_add(order, state.size_of(order.contract_id)) and _covered(state, order.contract_id, locks):
+    for order in that_may_fill(state):
+        if could_add(state, order) and _covered(state, order.contract_id, locks):
             yield WithoutOrder(order.contract_id, order.id), order_in_words(state, order)
 
 

@@ -16,7 +16,7 @@ STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP
 
 def open_contracts(state: AccountState) -> list[ContractId]:
     """Return the contracts that are held or have a working order, in the order of their ids."""
-    return sorted({*state.positions, *(order.contract_id for order in state.working_orders)})
+    return sorted({*state.positions, *(order.contract_id for order in that_may_fill(state))})
 
 
 def open_in_words(state: AccountState) -> Mapping[ContractId, list[str]]:
@@ -24,21 +24,27 @@ def open_in_words(state: AccountState) -> Mapping[ContractId, list[str]]:
     open_in: dict[ContractId, list[str]] = {}
     for contract_id, position in sorted(state.positions.items()):
         open_in.setdefault(contract_id, []).append(f"{position.size:+d} {state.label(contract_id)}")
-    for order in state.working_orders:
+    for order in that_may_fill(state):
         open_in.setdefault(order.contract_id, []).append(order_in_words(state, order))
     return open_in
 
 
 def order_in_words(state: AccountState, order: Order) -> str:
     """Return an order as a person reads it: ``order 7 (buy 1 MNQU5)``."""
-    return f"order {order.id} ({order.side.name.lower()} {order.remaining} {state.label(order.contract_id)})"
+    return f"order {order.id} ({order.side.name.lower()} {state.remaining(order)} {state.label(order.contract_id)})"
 
 
-def could_add(order: Order, size: int) -> bool:
-    """Whether a fill could raise a position of signed ``size``, or turn it around. A stop against it protects."""
+def that_may_fill(state: AccountState) -> list[Order]:
+    """Return the working orders but those whose fills make up their size: an order's own row is told last."""
+    return [order for order in state.working_orders if state.remaining(order)]
+
+
+def could_add(state: AccountState, order: Order) -> bool:
+    """Whether a fill could raise the position that is held, or turn it around. A stop against it protects."""
+    size = state.size_of(order.contract_id)
     if order.side.sign * size >= 0:
         return True
-    return order.type not in STOPS and order.remaining > abs(size)
+    return order.type not in STOPS and state.remaining(order) > abs(size)
 
 
 def all_of(state: AccountState, contracts: Collection[ContractId]) -> dict[Closing, str]:
@@ -51,8 +57,8 @@ def adding_orders(state: AccountState, contracts: Collection[ContractId]) -> dic
     """Return the orders in ``contracts`` that could add to what is held, as decisions, and in words."""
     return {
         WithoutOrder(order.contract_id, order.id): order_in_words(state, order)
-        for order in state.working_orders
-        if order.contract_id in contracts and could_add(order, state.size_of(order.contract_id))
+        for order in that_may_fill(state)
+        if order.contract_id in contracts and could_add(state, order)
     }
 
 

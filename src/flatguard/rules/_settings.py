@@ -88,3 +88,9 @@ def sizes_from_zero(_rule: object, _field: object, sizes: Mapping[str, int]) -> 
     for ticker, size in sizes.items():
         if size < 0:
             raise ValueError(f"{ticker} must be 0 or more contracts, not {size}")
+
+
+def some_time(_rule: object, _field: object, duration: Any) -> None:
+    """Refuse durations of nothing, and those longer than a day: until the reset is another setting."""
+    if duration is not None and not timedelta(seconds=1) <= duration <= timedelta(days=1):
+        raise ValueError(f'must be between 1 s and 24 h, such as "15m", not {duration.total_seconds():.0f} s')

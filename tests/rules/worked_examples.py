@@ -20,8 +20,8 @@ from zoneinfo import ZoneInfo
 import tomli_w
 from attrs import define, evolve, field, frozen
 
-from flatguard.daemon.recovery import awakened
 from flatguard.journal.codec import decode, encode
+from flatguard.ledger.awakened import awakened
 from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import (
     Breach,

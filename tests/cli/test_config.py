@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from flatguard import cli
 from flatguard.cli import config as room
 from flatguard.cli.config import PRESETS, preset_text
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
+from flatguard.rules.flat_by import FlatBy
 from flatguard.rules.max_contracts import MaxContracts
+from flatguard.rules.max_loss_limit import MaxLossLimit
 from flatguard.settings import paths
 from flatguard.settings.load import load
 from flatguard.shipped import shipped
@@ -177,14 +179,14 @@ def test_the_shipped_files_hold_what_init_replaces_exactly_once() -> None:
 
 # Topstep's help center, "What are the limits of the Trading Combine" and "Express Funded Account Parameters", as of
 # September 2026: contracts in minis (of the Express Funded Account the lowest rung of its scaling plan), and the daily
-# loss limit.
+# loss limit; the balance at the start, and how far below it the maximum loss limit begins.
 TOPSTEP = {
-    "topstep-50k": (5, 1000),
-    "topstep-100k": (10, 2000),
-    "topstep-150k": (15, 3000),
-    "topstep-express-50k": (2, 1000),
-    "topstep-express-100k": (3, 2000),
-    "topstep-express-150k": (3, 3000),
+    "topstep-50k": (5, 1000, 50000, 2000),
+    "topstep-100k": (10, 2000, 100000, 3000),
+    "topstep-150k": (15, 3000, 150000, 4500),
+    "topstep-express-50k": (2, 1000, 0, 2000),
+    "topstep-express-100k": (3, 2000, 0, 3000),
+    "topstep-express-150k": (3, 3000, 0, 4500),
 }
 
 
@@ -196,7 +198,7 @@ def test_there_is_a_preset_for_every_kind_and_size() -> None:
 def test_a_preset_holds_the_published_figures_and_contradicts_nothing(file: Path, holds: Holds, preset: str) -> None:
     holds(preset_text(preset))
     settings = load(file, {})
-    contracts, daily_loss = TOPSTEP[preset]
+    contracts, daily_loss, start, distance = TOPSTEP[preset]
     rules = settings.accounts[0].rules
     assert settings.findings == ()
     whole, loss = rules["max_contracts"], rules["daily_realized_loss"]
@@ -204,6 +206,8 @@ def test_a_preset_holds_the_published_figures_and_contradicts_nothing(file: Path
     assert (whole.limit, whole.count_type, set(whole.weights.values())) == (contracts, "net", {Decimal("0.1")})
     assert isinstance(loss, DailyRealizedLoss)
     assert (loss.loss_limit, loss.combined, loss.include_fees) == (daily_loss, True, True)
+    assert rules["max_loss_limit"] == MaxLossLimit(Decimal(start), Decimal(distance), cushion=Decimal(100))
+    assert rules["flat_by"] == FlatBy(time(15, 8))
 
 
 @pytest.mark.parametrize("preset", TOPSTEP)

@@ -1,4 +1,4 @@
-"""No stop loss grace: every worked example, then coverage, scale-ins and restarts, and what only a reading can tell."""
+"""No stop loss grace, beside the worked examples of its page: coverage, scale-ins, and what only a reading can tell."""
 
 from __future__ import annotations
 
@@ -112,26 +112,6 @@ def test_008_4_at_the_end_of_the_grace_the_position_is_closed() -> None:
     assert account.locked_until() == []
 
 
-def test_008_5_a_target_protects_nothing() -> None:
-    account = Trader()
-    account.t(5).order(order(1, MNQ, Side.SELL))
-    assert account.t(30).found == [(30, CLOSE)]
-
-
-@pytest.mark.parametrize(("side", "price", "closes"), [(Side.SELL, "20990", True), (Side.BUY, "21010", False)])
-def test_008_6_a_stop_on_the_wrong_side_protects_nothing(side: Side, price: str, closes: bool) -> None:
-    account = Trader(-1)
-    account.stop(1, price, side=side)
-    assert account.t(30).found == ([(30, CLOSE)] if closes else [])
-
-
-@pytest.mark.parametrize("kind", [OrderType.STOP_LIMIT, OrderType.STOP, OrderType.TRAILING_STOP])
-def test_008_7_stops_of_each_type_protect(kind: OrderType) -> None:
-    account = Trader()
-    account.stop(1, None if kind is OrderType.TRAILING_STOP else "20990", kind=kind)
-    assert not account.t(120).found
-
-
 def test_008_8_a_stop_that_goes_gives_another_grace() -> None:
     account = Trader()
     account.stop(10)
@@ -139,14 +119,6 @@ def test_008_8_a_stop_that_goes_gives_another_grace() -> None:
     assert not account.t(309.9).found
     assert account.t(310).found == [(310, CLOSE)]
     assert account.told[0].reason.startswith("No stop-loss within 10s after a stop was gone")
-
-
-def test_008_8_unless_it_is_replaced() -> None:
-    account = Trader()
-    account.stop(10)
-    account.stop(300, status=OrderStatus.CANCELLED)
-    account.stop(305, number=2)
-    assert not account.t(400).found
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,19 @@ from zoneinfo import ZoneInfo
 import tomli_w
 from attrs import define, evolve, field, frozen
 
-from flatguard.daemon.recovery import awakened
 from flatguard.journal.codec import decode, encode
+from flatguard.ledger.awakened import awakened
 from flatguard.model.account import AccountState, Terms
-from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, LockOut, ReduceTo, WithoutOrder
+from flatguard.model.decisions import (
+    Breach,
+    CloseContract,
+    Decision,
+    Flatten,
+    LockOut,
+    ProtectAt,
+    ReduceTo,
+    WithoutOrder,
+)
 from flatguard.model.events import (
     AccountChanged,
     ClockReached,
@@ -86,7 +95,7 @@ WHEN = rf"(?:(?:{'|'.join(DAYS)}) \d{{4}}-\d\d-\d\d )?{CLOCK}"
 LOCKED = rf"(?:[A-Z0-9]+ )?(?:locked|cooling down) until (?:{WHEN}|[a-z][a-z ]+)"
 OUTCOME = re.compile(
     rf"all closed|{NAME} closed|{NAME} reduced to \d+|order \d+ cancelled|alert|(?:still )?{LOCKED}"
-    r"|(?:[A-Z0-9]+ )?unlocked|shown as blind|in sight again"
+    rf"|stop(?: order \d+)? for \d+ {NAME} at {NUMBER}|(?:[A-Z0-9]+ )?unlocked|shown as blind|in sight again"
 )
 
 
@@ -310,11 +319,19 @@ class Player:
             self._tell(TradeMade(self._now, fill))
 
     @step(
-        rf"order (\d+): (buy|sell) (\d+) ({NAME}) ({'|'.join(sorted(KINDS, reverse=True))})(?: ({NUMBER}))?"
+        rf"(our )?order (\d+): (buy|sell) (\d+) ({NAME}) ({'|'.join(sorted(KINDS, reverse=True))})(?: ({NUMBER}))?"
         rf"(?:,? ({'|'.join(STATUSES)}))?"
     )
     def _ordered(
-        self, number: str, side: str, size: str, name: str, kind: str, price: str | None, status: str | None
+        self,
+        ours: str | None,
+        number: str,
+        side: str,
+        size: str,
+        name: str,
+        kind: str,
+        price: str | None,
+        status: str | None,
     ) -> None:
         at = None if price is None else Decimal(price)
         row = Order(
@@ -328,6 +345,7 @@ class Player:
             self._now,
             limit_price=at if "limit" in kind else None,
             stop_price=at if "stop" in kind else None,
+            custom_tag=f"flatguard-{number}" if ours else None,
         )
         self._tell(OrderChanged(self._now, row))
 
@@ -541,6 +559,9 @@ def _act(decision: Decision) -> str:
             return f"{name_of(contract_id)} closed"
         case ReduceTo(contract_id, size):
             return f"{name_of(contract_id)} reduced to {size}"
+        case ProtectAt(contract_id, price, size, order_id):
+            what = "stop" if order_id is None else f"stop order {order_id}"
+            return f"{what} for {size} {name_of(contract_id)} at {f'{price:.2f}'.removesuffix('.00')}"
         case WithoutOrder(_, order_id):
             return f"order {order_id} cancelled"
         case _:

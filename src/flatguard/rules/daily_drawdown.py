@@ -6,6 +6,7 @@ Judged after every event, on the broker's own trades of the trading day plus wha
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,13 +14,14 @@ from attrs import field, frozen
 
 from flatguard.ledger.peaks import day_total
 from flatguard.ledger.pnl import first_fill
-from flatguard.model.account import AccountState, Realized
+from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
 from flatguard.model.trading import Trade
+from flatguard.rules._contradictions import lock_that_never_comes, pocket_change
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import without_total
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import amount_from_zero, loss_amount, profit_amount
 
 NAME = "daily_drawdown"
@@ -65,6 +67,11 @@ class DailyDrawdown(Rule):
         if self.profit_target is not None and self.keep is not None and peak >= self.profit_target:
             floors.append(self.keep)
         return max(floors, default=None)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """An amount that costs alone make up; an end of a lock that is not set."""
+        yield from pocket_change("drawdown_limit", self.drawdown_limit, terms)
+        yield from lock_that_never_comes(self.enforcement, self.lockout_until)
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach when the day stands at its floor or below it; without open P&L, when any of its fills did."""

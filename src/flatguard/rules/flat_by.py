@@ -7,7 +7,7 @@ some time before their own close.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
@@ -16,14 +16,15 @@ from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState, TradingDay
+from flatguard.model.account import AccountState, Terms, TradingDay
 from flatguard.model.calendar import CHICAGO, moment_on, trading_date
 from flatguard.model.decisions import Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.lockouts import ACCOUNT_SCOPE
 from flatguard.rules._open import all_of, by_ticker, open_contracts, open_in_words
-from flatguard.rules._rule import Finding, Measure, Rule, moment_of
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule, moment_of
 from flatguard.rules._time import no_holidays_known, our_time, the_time
+from flatguard.rules.session_block_outside import SessionBlockOutside
 
 NAME = "flat_by"
 
@@ -51,6 +52,18 @@ class FlatBy(Rule):
     lockout: bool = True
     before_close: timedelta = field(default=timedelta(0), validator=_at_most_half_a_day)
     warn_before: timedelta = field(default=timedelta(minutes=15), validator=_at_most_half_a_day)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A time that comes before the only session, and closes until after it."""
+        hours = others.get("session_block_outside")
+        if not isinstance(hours, SessionBlockOutside) or not hours.global_session or hours.sessions:
+            return
+        if self.zone == hours.zone == terms.zone and self.time <= hours.start < hours.end <= terms.reset:
+            yield Contradiction(
+                "time",
+                f"comes before the session of session_block_outside, from {hours.start:%H:%M} to {hours.end:%H:%M}, and"
+                " holds until the trading day turns, so nothing can be held in it",
+            )
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach while anything is open after its deadline that is not locked for it."""

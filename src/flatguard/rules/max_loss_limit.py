@@ -6,6 +6,7 @@ open. Reaching it, or ``cushion`` above it, is a breach.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,13 +14,15 @@ from attrs import field, frozen
 
 from flatguard.ledger.peaks import balance_now, settled
 from flatguard.ledger.pnl import unrealized
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
+from flatguard.rules._contradictions import lock_that_never_comes
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import without_total
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import amount_from_zero, an_amount, loss_amount
+from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 
 NAME = "max_loss_limit"
 
@@ -67,6 +70,20 @@ class MaxLossLimit(Rule):
         risen = max(ZERO, max(closes, default=self.start_balance) - self.start_balance)
         stops_at = self.start_balance if self.stops_at is None else self.stops_at
         return min(stops_at, self.start_balance - self.distance + risen)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A day that may lose all that the account may, while the floor still trails; an end of a lock not set."""
+        day, room = others.get("daily_realized_loss"), self.distance - self.cushion
+        best = self.start_balance if self.best_close is None else self.best_close
+        stops_at = self.start_balance if self.stops_at is None else self.stops_at
+        trails = best - self.distance < stops_at
+        if isinstance(day, DailyRealizedLoss) and trails and day.loss_limit >= room:
+            yield Contradiction(
+                "distance",
+                f"leaves {dollars(room)} above the cushion, no more than the {dollars(day.loss_limit)} that"
+                " daily_realized_loss lets one day lose; write a smaller loss_limit there",
+            )
+        yield from lock_that_never_comes(self.enforcement, self.lockout_until)
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach when balance and open P&L together have reached the floor and its cushion."""

@@ -6,21 +6,24 @@ everything; locks the account only if ``action`` says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import CloseContract, Flatten
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
 from flatguard.rules._closing import closing
+from flatguard.rules._contradictions import pocket_change
 from flatguard.rules._day_end import Enforcement, LockoutUntil, day_end, day_ended
 from flatguard.rules._prices import open_by_contract, without_price
-from flatguard.rules._rule import Finding, Measure, Rule
+from flatguard.rules._rule import Contradiction, Finding, Measure, Rule
 from flatguard.rules._settings import profit_amount
+from flatguard.rules.daily_realized_profit import DailyRealizedProfit
 
 NAME = "max_unrealized_profit"
 
@@ -40,6 +43,27 @@ class MaxUnrealizedProfit(Rule):
     scope: Literal["per_position", "total"] = "per_position"
     action: Literal["close_position", "close_all_and_lockout"] = "close_position"
     lockout_until: LockoutUntil = "daily_reset"
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A target that costs make up, or that the day's own is reached before; an end of a lock that is not set."""
+        day = others.get("daily_realized_profit")
+        if self.mode == "profit_target":
+            yield from pocket_change("profit_target", self.profit_target, terms)
+            if isinstance(day, DailyRealizedProfit) and day.combined and day.enforcement != "alert_only":
+                yield from self._not_below(day.target)
+        if self.lockout_until != "daily_reset" and self.action != "close_all_and_lockout":
+            yield Contradiction(
+                "lockout_until",
+                f'has no effect while action is "{self.action}"; write action = "close_all_and_lockout"',
+            )
+
+    def _not_below(self, days: Decimal) -> Iterator[Contradiction]:
+        if self.profit_target >= days:
+            yield Contradiction(
+                "profit_target",
+                f"is {dollars(self.profit_target)}, not below the {dollars(days)} of daily_realized_profit,"
+                " which is reached first unless the day is at a loss",
+            )
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach when the profit is reached or given back, and from then on until what is to be closed is closed."""

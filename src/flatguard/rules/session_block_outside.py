@@ -14,15 +14,16 @@ from zoneinfo import ZoneInfo
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.calendar import CHICAGO, Calendar, Span, moment_on, starts_at, trading_date
 from flatguard.model.decisions import Decision, Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.lockouts import ACCOUNT_SCOPE
 from flatguard.rules._open import adding_orders, all_of, by_ticker, open_contracts
-from flatguard.rules._rule import Finding, Rule, moment_of
+from flatguard.rules._rule import Contradiction, Finding, Rule, moment_of
 from flatguard.rules._settings import at_least, by_product
 from flatguard.rules._time import no_holidays_known, our_time, the_time
+from flatguard.rules.symbol_blocks import SymbolBlocks
 
 NAME = "session_block_outside"
 
@@ -125,6 +126,17 @@ class SessionBlockOutside(Rule):
         for session in (self._everybody, *self.sessions.values()):
             if timedelta(seconds=seconds) >= session.length:
                 raise ValueError(f"leaves nothing of the session from {session.text}")
+
+    def products(self) -> frozenset[str]:
+        """Those that have a session of their own."""
+        return frozenset(self.sessions)
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A session of a product that is blocked."""
+        blocks = others.get("symbol_blocks")
+        for ticker in self.sessions:
+            if isinstance(blocks, SymbolBlocks) and blocks.blocks(ticker):
+                yield Contradiction("sessions", "has a session, but symbol_blocks blocks it; keep one", entry=ticker)
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach while anything is open outside its session that is not locked for it."""

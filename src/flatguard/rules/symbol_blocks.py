@@ -7,19 +7,21 @@ long as it is on the list, or with another ``enforcement`` closed only, or only 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from attrs import field, frozen
 
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import LockOut
 from flatguard.model.events import Event
 from flatguard.model.lockouts import Lockout
 from flatguard.model.products import product
 from flatguard.model.trading import root_of
 from flatguard.rules._open import adding_orders, all_of, by_ticker, open_contracts
-from flatguard.rules._rule import Finding, Rule, moment_of
+from flatguard.rules._rule import Contradiction, Finding, Rule, moment_of
+from flatguard.rules.max_contracts_per_instrument import MaxContractsPerInstrument
 
 NAME = "symbol_blocks"
 LISTED = "the symbol is taken off the list"
@@ -55,13 +57,32 @@ class SymbolBlocks(Rule):
             if set(ticker) == {"*"} and not self.allow_block_all:
                 raise ValueError(f'"{ticker}" blocks every product; if that is meant, write allow_block_all = true')
 
+    def products(self) -> frozenset[str]:
+        """Those that are blocked by name; a pattern and the whole id of a contract name none."""
+        return frozenset(name for name in self.blocked_symbols if name.isalnum())
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A blocked product of which another rule allows some."""
+        each = others.get("max_contracts_per_instrument")
+        limits = each.limits if isinstance(each, MaxContractsPerInstrument) else {}
+        for ticker, limit in limits.items():
+            if limit and self.blocks(ticker):
+                yield Contradiction(
+                    "blocked_symbols",
+                    f"blocks {ticker}, of which max_contracts_per_instrument allows {limit}; keep one",
+                )
+
+    def blocks(self, ticker: str) -> bool:
+        """Whether a product is on the list."""
+        return any(fnmatchcase(ticker, pattern) for pattern in self.blocked_symbols)
+
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach while anything is open in a blocked product that is not locked for it."""
         locked = {lock.scope for lock in state.lockouts if lock.rule == NAME}
         blocked = [
             contract_id
             for contract_id in open_contracts(state)
-            if self._blocks(ticker := state.ticker(contract_id)) and ticker not in locked
+            if self.blocks(ticker := state.ticker(contract_id)) and ticker not in locked
         ]
         only_orders = self.enforcement == "cancel_orders_only"
         found = adding_orders(state, blocked) if only_orders else all_of(state, blocked)
@@ -80,7 +101,4 @@ class SymbolBlocks(Rule):
 
     def keeps(self, lock: Lockout, state: AccountState) -> bool:
         """The lock goes on while its product is on the list."""
-        return self.enforcement == "close_and_lockout_symbol" and self._blocks(lock.scope)
-
-    def _blocks(self, ticker: str) -> bool:
-        return any(fnmatchcase(ticker, pattern) for pattern in self.blocked_symbols)
+        return self.enforcement == "close_and_lockout_symbol" and self.blocks(lock.scope)

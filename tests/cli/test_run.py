@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from flatguard.cli import cli
 from flatguard.cli import run as room
+from flatguard.daemon.run import World
 from flatguard.errors import InvalidSettings, LoginRefused
 from flatguard.secret import Secret
 from flatguard.settings.load import Settings
@@ -58,7 +59,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str]]:
     started: list[tuple[Settings, str]] = []
 
     async def guard(
-        settings: Settings, key: Secret, stopping: trio.Event, tell: Any, *, task_status: trio.TaskStatus[Any]
+        settings: Settings, key: Secret, stopping: trio.Event, tell: Any, world: World, *, task_status: Any
     ) -> None:
         started.append((settings, key.reveal()))
         task_status.started(SimpleNamespace(board=SimpleNamespace(states={}), on_entry=[]))

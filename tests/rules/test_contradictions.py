@@ -12,6 +12,7 @@ from flatguard.model.account import Terms
 from flatguard.rules._book import RuleBook
 from flatguard.rules._rule import Contradiction, Rule
 from flatguard.rules.blindness import Blindness
+from flatguard.rules.cooldown_after_loss import CooldownAfterLoss
 from flatguard.rules.daily_drawdown import DailyDrawdown
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import DailyRealizedProfit
@@ -50,6 +51,7 @@ def seen(rule: Rule, *, terms: Terms | None = None, **others: Rule) -> list[Cont
         MaxUnrealizedProfit(),
         DailyDrawdown(Decimal(400)),
         MaxLossLimit(Decimal(50000), Decimal(2000)),
+        CooldownAfterLoss(),
     ],
     ids=repr,
 )
@@ -213,6 +215,20 @@ def test_an_open_loss_limit_that_is_not_below_the_days_is_told(
 def test_a_target_that_is_not_below_the_days_is_told(rule: Rule, day: Rule, told: bool) -> None:
     text = "is $1,500.00, not below the $1,500.00 of daily_realized_profit, which is reached first unless the day is"
     assert seen(rule, daily_realized_profit=day) == [Contradiction("profit_target", f"{text} at a loss")] * told
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        (DailyRealizedLoss(Decimal(300)), True),
+        (DailyRealizedLoss(Decimal("300.01")), False),
+        (DailyRealizedLoss(Decimal(300), enforcement="alert_only"), False),
+        (Blindness(), False),
+    ],
+)
+def test_a_pause_after_a_loss_at_which_the_day_is_over_is_told(day: Rule, told: bool) -> None:
+    text = "has a loss of $300.00, not below the $300.00 of daily_realized_loss, which ends the day first unless it is"
+    assert seen(CooldownAfterLoss(), daily_realized_loss=day) == [Contradiction("tiers", f"{text} in profit")] * told
 
 
 # what the account may lose

@@ -6,7 +6,7 @@ counts, small losses do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -15,7 +15,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import commission_of
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import Decision, Flatten, LockOut
 from flatguard.model.events import Event
 from flatguard.model.executions import index_from
@@ -23,8 +23,9 @@ from flatguard.model.lockouts import LockKind
 from flatguard.model.money import ZERO, dollars
 from flatguard.model.trading import Trade
 from flatguard.rules._cooldowns import answered, lasting, over
-from flatguard.rules._rule import Finding, Rule
+from flatguard.rules._rule import Contradiction, Finding, Rule
 from flatguard.rules._settings import loss_amount, some_time
+from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 
 NAME = "cooldown_after_loss"
 
@@ -71,6 +72,18 @@ class CooldownAfterLoss(Rule):
     def _or_only_tell(self, _attribute: object, close_positions: bool) -> None:
         if close_positions and self.allow_trading_during_cooldown:
             raise ValueError("cannot be together with allow_trading_during_cooldown, which only tells of the loss")
+
+    def contradictions(self, others: Mapping[str, Rule], terms: Terms) -> Iterator[Contradiction]:
+        """A loss at which the day is over."""
+        day = others.get("daily_realized_loss")
+        if isinstance(day, DailyRealizedLoss) and day.enforcement == "close_all_and_lockout":
+            for tier in self.tiers:
+                if tier.loss >= day.loss_limit:
+                    yield Contradiction(
+                        "tiers",
+                        f"has a loss of {dollars(tier.loss)}, not below the {dollars(day.loss_limit)} of"
+                        " daily_realized_loss, which ends the day first unless it is in profit",
+                    )
 
     def judge(self, state: AccountState, event: Event) -> Finding | None:
         """Breach when a fill that was just told, or that others were told around, brought a trade to a tier's loss."""

@@ -140,11 +140,10 @@ def test_012_12_of_five_prices_within_a_second_the_last_one_counts() -> None:
     for ticks in range(1, 6):
         account.later(0.1).quote(MNQ, last=str(Decimal(21005) + ticks * TICK))
     assert account.did == [placed("21002.50")]
-    assert account.book.rules[NAME].judge_again_at(account.state) == began + timedelta(seconds=1)
+    assert account.book.rules[NAME].next_moment(account.state, account.now) == began + timedelta(seconds=1)
     account.now = began + timedelta(seconds=1)
     account.look()
     assert account.did[1:] == [moved("21003.75")]
-    assert account.book.rules[NAME].judge_again_at(account.state) is None
 
 
 # words
@@ -263,7 +262,7 @@ def test_the_stop_follows_the_size_of_the_position_once_things_have_settled() ->
     opened = account.state.positions[MNQ].opened_at
     account.tell(PositionChanged(account.now, position(MNQ, 1, "21000", opened)))
     assert account.did[1:] == []
-    assert account.book.rules[NAME].judge_again_at(account.state) == account.now + timedelta(seconds=1)
+    assert account.book.rules[NAME].next_moment(account.state, account.now) == account.now + timedelta(seconds=1)
     account.later(1).look()
     assert account.did[1:] == [moved("21000", 1)]
 
@@ -275,7 +274,7 @@ def test_once_the_position_is_closed_our_stop_goes_after_a_second() -> None:
     closed = account.later(1).now
     account.tell(PositionChanged(closed, position(MNQ, 0)))
     assert account.did[1:] == []
-    assert account.book.rules[NAME].judge_again_at(account.state) == closed + timedelta(seconds=1)
+    assert account.book.rules[NAME].next_moment(account.state, account.now) == closed + timedelta(seconds=1)
     account.later(1).look()
     assert account.did[1:] == [WithoutOrder(MNQ, OrderId(101))]
     assert account.told[-1].reason == "order 101 of ours covers nothing in MNQU5"

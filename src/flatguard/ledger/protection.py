@@ -7,7 +7,7 @@ moment. A stop that comes covers what has been bare longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -38,14 +38,18 @@ def our_orders(state: AccountState) -> tuple[Order, ...]:
     return state.worked_out(_ours, state.orders)
 
 
-def _stops(state: AccountState) -> tuple[Order, ...]:
-    return tuple(o for o in state.orders.values() if o.type in STOPS and o.status in STANDING and o.remaining)
+def _stops(state: AccountState) -> Mapping[ContractId, list[Order]]:
+    stops: dict[ContractId, list[Order]] = {}
+    for order in state.orders.values():
+        if order.type in STOPS and order.status in STANDING and order.remaining:
+            stops.setdefault(order.contract_id, []).append(order)
+    return stops
 
 
 def stops_against(state: AccountState, position: Position) -> Iterator[Order]:
     """Yield the stops that work against a position, whatever their price."""
-    for order in state.worked_out(_stops, state.orders):
-        if order.contract_id == position.contract_id and order.side.sign * position.size < 0:
+    for order in state.worked_out(_stops, state.orders).get(position.contract_id, ()):
+        if order.side.sign * position.size < 0:
             yield order
 
 
@@ -82,7 +86,13 @@ def with_bare(before: AccountState, after: AccountState, at: datetime) -> Accoun
     same_rows = before.positions is after.positions and before.orders is after.orders
     if same_rows and before.quotes is after.quotes and before.contracts is after.contracts:
         return after
-    bare = {c: parts for c, p in after.positions.items() if (parts := _parts(before, after, p, at))}
+    bare: dict[ContractId, tuple[Bare, ...]] = {}
+    for contract_id, position in after.positions.items():
+        same = same_rows and before.quotes.get(contract_id) is after.quotes.get(contract_id)
+        same = same and before.contracts.get(contract_id) is after.contracts.get(contract_id)
+        parts = before.bare.get(contract_id, ()) if same else _parts(before, after, position, at)
+        if parts:
+            bare[contract_id] = parts
     return after if bare == after.bare else changed(after, bare=bare)
 
 

@@ -113,6 +113,8 @@ class NoStopLossGrace(Rule):
 
     def _dues(self, state: AccountState, contract_id: ContractId) -> Iterator[tuple[datetime, Bare]]:
         """Yield the parts of a position that need a stop, each with the moment by which it must have one."""
+        if contract_id not in state.bare:
+            return
         position = state.positions[contract_id]
         parts = [p for p in state.bare.get(contract_id, ()) if self.rearm_on_stop_removal or not p.stop_lost]
         if not self.require_full_coverage and sum(p.size for p in state.bare.get(contract_id, ())) < abs(position.size):

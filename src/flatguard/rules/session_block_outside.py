@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
+from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,7 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _SATURDAY = 5
+DAYS_KNOWN = 1_000
 _ONE_DAY = timedelta(days=1)
 
 
@@ -184,9 +186,14 @@ class SessionBlockOutside(Rule):
         """Holidays are to be respected and none are known."""
         return no_holidays_known(state, at) if self.respect_holidays else None
 
-    @property
+    @cached_property
     def _everybody(self) -> Session:
         return Session(self.start, self.end, self.zone)
+
+    @cached_property
+    def _known(self) -> dict[tuple[str | None, date], tuple[Calendar | None, tuple[Span, ...]]]:
+        """The sessions worked out already; they follow from the settings and the calendar."""
+        return {}
 
     def _hours(self, ticker: str) -> Session | None:
         return self.sessions.get(ticker, self._everybody if self.global_session else None)
@@ -220,8 +227,16 @@ class SessionBlockOutside(Rule):
             yield from self._spans(hours, day, ticker, calendar)
             day += _ONE_DAY
 
-    def _spans(self, hours: Session, day: date, ticker: str | None, calendar: Calendar | None) -> Iterator[Span]:
-        """Yield from when until when the session that starts on ``day`` holds, less what holidays take of it."""
+    def _spans(self, hours: Session, day: date, ticker: str | None, calendar: Calendar | None) -> tuple[Span, ...]:
+        """Return from when until when the session that starts on ``day`` holds, less what holidays take of it."""
+        known = self._known.get((ticker, day))
+        if known is None or known[0] is not calendar:
+            if len(self._known) >= DAYS_KNOWN:
+                self._known.clear()
+            known = self._known[ticker, day] = (calendar, tuple(self._worked_out(hours, day, ticker, calendar)))
+        return known[1]
+
+    def _worked_out(self, hours: Session, day: date, ticker: str | None, calendar: Calendar | None) -> Iterator[Span]:
         if DAYS[day.weekday()] not in (hours.allowed_days or self.allowed_days):
             return
         begins = moment_on(day, hours.start, hours.zone)

@@ -73,15 +73,9 @@ class TradeManagement(Rule):
             figures=tuple(_figures(state, event.at, decisions)),
         )
 
-    def judge_again_at(self, state: AccountState) -> datetime | None:
-        """The next moment at which something may be done that had to wait for the interval, or for things to settle."""
-        mark = state.breached.get(NAME)
-        told = mark.told if mark is not None else ()
-        for moment in sorted(set(self._waited_for(state))):
-            decisions = self._decisions(state, moment)
-            if decisions and decisions != told:
-                return moment
-        return None
+    def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
+        """The next moment at which the interval is over, or things have settled: something may be done then."""
+        return min((moment for moment in self._waited_for(state) if moment > after), default=None)
 
     def blind(self, state: AccountState, at: datetime) -> str | None:
         """A position cannot be valued: prices contradict each other, or there has been none for 30 s."""

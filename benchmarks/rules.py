@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -53,7 +54,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "daily_realized_loss": {"loss_limit": Decimal(1_000_000)},
     "daily_realized_profit": {"target": Decimal(1_000_000), "combined": True},
     "daily_unrealized_loss": {"loss_limit": Decimal(100_000)},
-    "daily_unrealized_profit": {"target": Decimal(100_000)},
+    "max_unrealized_profit": {"profit_target": Decimal(1_000_000)},
+    "daily_drawdown": {"drawdown_limit": Decimal(1_000_000)},
+    "max_loss_limit": {"start_balance": Decimal(50_000), "distance": Decimal(49_000)},
+    "symbol_blocks": {"blocked_symbols": ("BTC",)},
+    "trade_frequency_limit": {"per_session": 1_000_000},
+    "session_block_outside": {"start": time_of_day(0), "end": time_of_day(23, 59)},
 }
 
 # --- What the broker says ---

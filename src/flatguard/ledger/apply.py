@@ -66,7 +66,7 @@ def apply(state: AccountState, event: Event) -> AccountState:
         state = changed(state, changed_from=None)
     before = state
     state = with_peaks(_fold(_turn_day(state, event.at - state.clock_ahead), event), event)
-    state = with_bare(before, state, event.at)
+    state = with_bare(before, state, event)
     return ratchet(state, event.at) if state.may_hold else state
 
 

@@ -7,7 +7,7 @@ moment. A stop that comes covers what has been bare longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -15,6 +15,16 @@ from attrs import evolve
 
 from flatguard.ledger.pnl import mark_price
 from flatguard.model.account import AccountState, Bare
+from flatguard.model.events import (
+    BarRead,
+    ContractLearned,
+    ContractRefuted,
+    Event,
+    ExposureRead,
+    OrderChanged,
+    PositionChanged,
+    QuoteMoved,
+)
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Position
 from flatguard.model.value import changed
@@ -79,21 +89,34 @@ def _stands_well(state: AccountState, order: Order, position: Position, market: 
     return contract is None or most is None or (position.average_price - stop) * way <= most * contract.tick_size
 
 
-def with_bare(before: AccountState, after: AccountState, at: datetime) -> AccountState:
-    """Return ``after``, which an event at ``at`` has made of ``before``, with what no stop covers of each position."""
-    if not after.positions:
-        return after if not after.bare else changed(after, bare={})
-    same_rows = before.positions is after.positions and before.orders is after.orders
-    if same_rows and before.quotes is after.quotes and before.contracts is after.contracts:
-        return after
-    bare: dict[ContractId, tuple[Bare, ...]] = {}
-    for contract_id, position in after.positions.items():
-        same = same_rows and before.quotes.get(contract_id) is after.quotes.get(contract_id)
-        same = same and before.contracts.get(contract_id) is after.contracts.get(contract_id)
-        parts = before.bare.get(contract_id, ()) if same else _parts(before, after, position, at)
+def with_bare(before: AccountState, after: AccountState, event: Event) -> AccountState:
+    """Return ``after``, which ``event`` has made of ``before``, with what no stop covers of each position."""
+    bare = dict(after.bare)
+    for contract_id in _concerned(after, event):
+        position = after.positions.get(contract_id)
+        parts = () if position is None else _parts(before, after, position, event.at)
         if parts:
             bare[contract_id] = parts
+        else:
+            bare.pop(contract_id, None)
     return after if bare == after.bare else changed(after, bare=bare)
+
+
+def _concerned(state: AccountState, event: Event) -> Iterable[ContractId]:
+    """Return the contracts whose position, stops or price an event is about."""
+    match event:
+        case QuoteMoved(contract_id=contract_id) | BarRead(contract_id=contract_id):
+            return (contract_id,)
+        case OrderChanged(order=row) | PositionChanged(position=row):
+            return (row.contract_id,)
+        case ContractLearned(contract=contract):
+            return (contract.id,)
+        case ContractRefuted(contract_id=contract_id):
+            return (contract_id,)
+        case ExposureRead():
+            return (*state.positions, *(c for c in state.bare if c not in state.positions))
+        case _:
+            return ()
 
 
 def _parts(before: AccountState, after: AccountState, position: Position, at: datetime) -> tuple[Bare, ...]:

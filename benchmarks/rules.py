@@ -159,7 +159,9 @@ def account(trades: int) -> AccountState:
 
 def _order(number: int, status: OrderStatus) -> Order:
     contract_id = CONTRACTS[number % len(CONTRACTS)]
-    return Order(OrderId(number), ACCOUNT, contract_id, status, OrderType.STOP, Side.SELL, 1, OPENED)
+    return Order(
+        OrderId(number), ACCOUNT, contract_id, status, OrderType.STOP, Side.SELL, 1, OPENED, stop_price=Decimal(990)
+    )
 
 
 def rule_book() -> tuple[RuleBook, list[str]]:

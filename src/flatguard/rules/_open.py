@@ -16,6 +16,10 @@ STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP
 
 def open_contracts(state: AccountState) -> list[ContractId]:
     """Return the contracts that are held or have a working order, in the order of their ids."""
+    return state.worked_out(_open_contracts, state.positions, state.orders, state.executions)
+
+
+def _open_contracts(state: AccountState) -> list[ContractId]:
     return sorted({*state.positions, *(order.contract_id for order in that_may_fill(state))})
 
 
@@ -36,6 +40,10 @@ def order_in_words(state: AccountState, order: Order) -> str:
 
 def that_may_fill(state: AccountState) -> list[Order]:
     """Return the working orders but those whose fills make up their size: an order's own row is told last."""
+    return state.worked_out(_that_may_fill, state.orders, state.executions)
+
+
+def _that_may_fill(state: AccountState) -> list[Order]:
     return [order for order in state.working_orders if state.remaining(order)]
 
 

@@ -15,7 +15,7 @@ from flatguard.model.events import ContractLearned, PositionChanged
 from flatguard.model.ids import ContractId
 from flatguard.model.trading import Contract, Side
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
-from tests.fakes.desk import EP, MNQ, MNQ_Z, Desk, chicago, exposure, order, position, record, trade
+from tests.fakes.desk import EP, ES, MNQ, MNQ_Z, RTY, Desk, chicago, exposure, order, position, record, trade
 
 NAME = "daily_realized_loss"
 LIMIT = Decimal(500)
@@ -407,6 +407,50 @@ def test_a_loss_whose_fill_is_told_before_its_position_counts_once() -> None:
     account.hold(MNQ, 0)
     assert account.told == []
     assert standing(account) == "-300.00"
+
+
+def a_winner_beside_a_loser() -> Desk:
+    """The day at -400, a long of two MNQ worth +50, one of an ES worth -100."""
+    account = desk()
+    account.trade("-400", contract_id=RTY)
+    account.trade(None, contract_id=RTY, side=Side.BUY)
+    account.trade(None, contract_id=MNQ, side=Side.BUY, size=2)
+    account.hold(MNQ, 2, "21000")
+    account.trade(None, contract_id=ES, side=Side.BUY)
+    account.hold(ES, 1, "5800")
+    account.quote(MNQ, last="21012.50")
+    account.quote(ES, last="5798")
+    assert standing(account) == "-450.00"
+    return account
+
+
+def test_a_profit_whose_position_is_told_closed_before_its_fill_is_not_missing_meanwhile() -> None:
+    account = a_winner_beside_a_loser()
+    account.hold(MNQ, 0)
+    account.look()
+    account.trade("50", contract_id=MNQ, size=2)
+    account.look()
+    assert account.told == []
+    assert standing(account) == "-450.00"
+
+
+def test_a_fill_that_does_not_follow_its_position_is_waited_for_two_seconds_and_no_longer() -> None:
+    account = a_winner_beside_a_loser()
+    account.hold(MNQ, 0)
+    closed_at = account.now
+    assert account.book.next_moment(account.state, account.now) == closed_at + timedelta(seconds=2)
+    account.later(1.999).look()
+    assert account.told == []
+    account.later(0.001).look()
+    assert [breach.at for breach in account.told] == [closed_at + timedelta(seconds=2)]
+
+
+def test_a_clock_set_back_does_not_make_it_wait_for_a_fill_for_longer() -> None:
+    account = a_winner_beside_a_loser()
+    account.hold(MNQ, 0)
+    account.later(-3)
+    account.quote(ES, last="5798")
+    assert account.told
 
 
 def test_one_position_without_a_price_leaves_the_combined_check_out_and_the_realised_one_in() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.model.decisions import Flatten, LockOut
+from flatguard.model.trading import Side
 from flatguard.rules.daily_realized_loss import DailyRealizedLoss
 from flatguard.rules.daily_realized_profit import NAME, DailyRealizedProfit
-from tests.fakes.desk import MNQ, MNQ_Z, Desk, chicago, order, trade
+from tests.fakes.desk import ES, MNQ, MNQ_Z, RTY, Desk, chicago, order, trade
 
 RESET = chicago("2025-01-15 17:00")
 
@@ -311,6 +312,27 @@ def test_without_a_price_open_profit_is_not_guessed_and_after_30_seconds_the_rul
     assert blind(account.later(0.001)) == "no price to believe for MNQU5 (none has come), so open P&L is not counted"
     account.look()
     assert not account.told
+
+
+def test_a_loss_whose_position_is_told_closed_before_its_fill_is_not_forgotten_meanwhile() -> None:
+    account = desk(combined=True)
+    account.trade("900", contract_id=RTY)
+    account.trade(None, contract_id=RTY, side=Side.BUY)
+    account.trade(None, contract_id=MNQ, side=Side.BUY, size=2)
+    account.hold(MNQ, 2, "21000")
+    account.trade(None, contract_id=ES, side=Side.BUY)
+    account.hold(ES, 1, "5800")
+    account.quote(MNQ, last="20975")
+    account.quote(ES, last="5803")
+    account.hold(MNQ, 0)
+    closed_at = account.now
+    assert account.book.next_moment(account.state, account.now) == closed_at + timedelta(seconds=2)
+    account.trade("-100", contract_id=MNQ, size=2)
+    account.look()
+    assert account.told == []
+    measure = standing(account)
+    assert measure is not None
+    assert measure[0] == "950.00"
 
 
 def test_while_one_position_has_no_price_the_combined_check_is_out_and_the_realised_one_in() -> None:

@@ -600,6 +600,12 @@ def test_each_mistake_is_named_with_its_line_and_what_to_write(refused: Refused,
     assert refused(text) == [error]
 
 
+def test_a_session_that_ends_when_it_starts_is_told_once(refused: Refused) -> None:
+    text = f'{LOGIN}{ACCOUNT}[rules.session_block_outside]\nstart = "09:30"\nend = "09:30"\n'
+    (error,) = refused(text)
+    assert "rules.session_block_outside.end: is when the session starts, 09:30" in error
+
+
 @pytest.mark.parametrize(
     "url", ["api.topstepx.com", "ftp://api.topstepx.com", "https://", "https://[::1", "https://a b", "https://x:port"]
 )

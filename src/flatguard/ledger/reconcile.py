@@ -20,6 +20,7 @@ from flatguard.model.value import changed
 
 REST_LAG = timedelta(seconds=1.5)
 OLD_LIST = timedelta(seconds=6)  # some have been seen five seconds old, and one that is old once is so again at once
+FILL_FOLLOWS = timedelta(seconds=2)  # a position that the hub told; its fill comes at once, or was lost
 CLOCK_SET_BACK = timedelta(minutes=1)  # a stamp this far in the future was made before the machine's clock was set back
 
 
@@ -141,6 +142,22 @@ def position_due(state: AccountState) -> bool:
         and (contract_id not in state.seen or state.seen[contract_id] < filled_at)
         for contract_id, filled_at in state.filled_at.items()
     )
+
+
+def fill_due_until(state: AccountState, at: datetime) -> datetime | None:
+    """Return until when a fill is awaited whose position is smaller already; None where none is, or it never came.
+
+    Until then its profit stands nowhere: no more in what is open, and not yet in what is realised.
+    """
+    awaited = [
+        state.seen[contract_id] + FILL_FOLLOWS
+        for contract_id, by_fills in state.by_fills.items()
+        if state.size_of(contract_id) * by_fills >= 0
+        and abs(state.size_of(contract_id)) < abs(by_fills)
+        and contract_id in state.seen
+        and state.seen[contract_id] <= at < state.seen[contract_id] + FILL_FOLLOWS
+    ]
+    return max(awaited, default=None)
 
 
 @frozen

@@ -13,7 +13,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import first_fill, unrealized
-from flatguard.ledger.reconcile import position_due
+from flatguard.ledger.reconcile import fill_due_until, position_due
 from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
@@ -52,9 +52,8 @@ class DailyRealizedLoss(Rule):
         realized = self._realized(state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
-        combined = (
-            self.combined and not open_profit.unpriced and not position_due(state) and together <= -self.loss_limit
-        )
+        settled = not position_due(state) and fill_due_until(state, event.at) is None
+        combined = self.combined and not open_profit.unpriced and settled and together <= -self.loss_limit
         if fill is None and not combined:
             return None
         if fill is None:
@@ -78,6 +77,12 @@ class DailyRealizedLoss(Rule):
             cause=f"trade {fill.id}" if fill is not None else "",
             on_record=fill is not None,
         )
+
+    def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
+        """The moment from which on a fill that did not follow its position is not waited for."""
+        if not self.combined or day_ended(NAME, state, self.enforcement, self.lockout_until):
+            return None
+        return fill_due_until(state, after)
 
     def blind(self, state: AccountState, at: datetime) -> str | None:
         """Open P&L cannot be counted: prices contradict each other, or there has been none for 30 s."""

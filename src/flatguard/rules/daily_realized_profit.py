@@ -13,7 +13,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from flatguard.ledger.pnl import first_fill, unrealized
-from flatguard.ledger.reconcile import position_due
+from flatguard.ledger.reconcile import fill_due_until, position_due
 from flatguard.model.account import AccountState, Realized, Terms
 from flatguard.model.events import Event
 from flatguard.model.money import ZERO, dollars
@@ -54,7 +54,8 @@ class DailyRealizedProfit(Rule):
             fill = state.worked_out(self._first_fill, state.realized)
         open_profit = unrealized(state, event.at)
         together = realized + open_profit.amount
-        known = not open_profit.unpriced and not position_due(state)
+        settled = not position_due(state) and fill_due_until(state, event.at) is None
+        known = not open_profit.unpriced and settled
         combined = self.combined and known and together >= self.target
         if fill is None and not combined:
             return None
@@ -79,6 +80,12 @@ class DailyRealizedProfit(Rule):
             cause=f"trade {fill.id}" if fill is not None else "",
             on_record=fill is not None,
         )
+
+    def next_moment(self, state: AccountState, after: datetime) -> datetime | None:
+        """The moment from which on a fill that did not follow its position is not waited for."""
+        if not self.combined or day_ended(NAME, state, self.enforcement, self.lockout_until):
+            return None
+        return fill_due_until(state, after)
 
     def blind(self, state: AccountState, at: datetime) -> str | None:
         """Open P&L cannot be counted: prices contradict each other, or there has been none for 30 s."""

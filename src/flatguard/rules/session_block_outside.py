@@ -125,7 +125,7 @@ class SessionBlockOutside(Rule):
 
     @flatten_before_seconds.validator
     def _shorter_than_any_session(self, attribute: object, seconds: int) -> None:
-        for session in (self._everybody, *self.sessions.values()):
+        for session in () if self.start == self.end else (self._everybody, *self.sessions.values()):
             if timedelta(seconds=seconds) >= session.length:
                 raise ValueError(f"leaves nothing of the session from {session.text}")
 

@@ -586,3 +586,17 @@ async def test_an_order_that_cannot_be_cancelled_is_named(autojump_clock: object
         assert under_way is not None
         assert [(each.action, each.order_id, each.outcome) for each in under_way.attempts] == [("cancel", 7, "refused")]
         await until(lambda: room.proofs)
+
+
+async def test_a_reduction_that_came_about_before_more_was_bought_is_proven_with_the_next(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=5) as room:
+        await room.tell(ReduceTo(MNQ, 2))
+        await trio.sleep(0.021)
+        room.broker.move(MNQ, 5)
+        await room.told.send(Withdrawn(ACCOUNT, "rule"))
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: room.proofs)
+        assert len(room.proofs[0].breaches) == 2
+        assert room.broker.sizes[MNQ] == 2

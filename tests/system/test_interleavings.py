@@ -22,7 +22,7 @@ from tests.fakes.system import System, open_system
 REDUCE_TO_2: Mapping[str, Rule] = {"max_contracts": MaxContracts(limit=2, enforcement="reduce_to_limit")}
 CLOSE_ALL: Mapping[str, Rule] = {"max_contracts": MaxContracts(limit=2, enforcement="close_all")}
 LOSS_500: Mapping[str, Rule] = {"daily_realized_loss": DailyRealizedLoss(loss_limit=Decimal(500))}
-SEEDS = range(40)
+SEEDS = [seed if seed < 15 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(40)]
 FLIPPED_MOST_S = 2.0
 HANDS = {"re-enters": (2, 1), "adds": (3,), "reverses": (-10,), "closes by hand": (-5,), "closes and adds": (-5, 4)}
 

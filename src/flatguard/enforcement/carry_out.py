@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from math import inf
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flatguard.clock import WallClock
 from flatguard.enforcement.board import Board, stirred
@@ -147,6 +147,7 @@ class _Desk:
     shut_out: set[object] = field(factory=set)  # what the closed market keeps from being done
     tried: dict[object, _Tried] = field(factory=dict)
     since: datetime | None = None
+    owed: dict[str, tuple[str, ...]] = field(factory=dict)  # by rule: what had come about when more came at once
     closed_at: dict[object, datetime] = field(factory=dict)  # when the broker took our close or cancel, or knew of none
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
@@ -174,6 +175,8 @@ class _Desk:
             self.since = breach.at
         before = self.wanted
         self.wanted = before.including(breach)
+        if self.wanted is not before and (owed := self.owed.pop(breach.rule, ())):
+            self.wanted = evolve(self.wanted, ids=(*owed, *self.wanted.ids))
         if (before.flat, before.caps) != (self.wanted.flat, self.wanted.caps):
             self.readings.clear()  # what was proven so far was for less
             self.read_pause_s = READ_AGAIN_S
@@ -182,7 +185,10 @@ class _Desk:
     def withdraw(self, rule: str) -> None:
         """Drop what the rule no longer calls for, unless it has come about: then it is still to be proven."""
         if not self._looks_reached():
-            self.wanted = self.wanted.without_reductions_of(rule)
+            ids, self.wanted = self.wanted.ids, self.wanted.without_reductions_of(rule)
+            dropped = tuple(each for each in ids if each not in self.wanted.ids)
+            if dropped and (self.tried or self.resting):
+                self.owed[rule] = (*self.owed.get(rule, ()), *dropped)  # proven with what follows
         self.bell.set()
 
     def close_when_done(self) -> None:

@@ -409,7 +409,7 @@ def test_a_mode_at_the_top_is_that_of_every_account_that_does_not_say_its_own(re
     settings = read(text)
     assert [account.mode for account in settings.accounts] == [mode, other]
     assert settings.origins["accounts[25700001].mode"] == "file:1"
-    assert settings.origins["accounts[2].mode"] == "file:8"
+    assert settings.origins["accounts[2].mode"] == "file:10"
     assert settings.findings == (), "whoever writes it has meant it"
 
 

@@ -1,9 +1,8 @@
-"""A trader who trades on at the very moment of a breach, met in many orders of events. It never ends worse than before."""
+"""A trader who trades on at the moment of a breach, met in many orders of events: it never ends worse than before."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -93,4 +94,67 @@ def test_how_far_an_account_is_guarded_is_told_when_it_changes_and_not_again() -
         "BLIND: no answer",
         "PROTECTED: NOT DURABLE",
         "PROTECTED",
+    ]
+
+
+CLOSE = {
+    "rules": ["daily_realized_loss"],
+    "since": "2026-03-18T17:00:00Z",
+    "action": "close",
+    "contract": "MNQZ6",
+    "order_id": None,
+    "outcome": "refused",
+    "reason": "OrderRejected (code 5)",
+    "next_try_at": None,
+    "market_opens_at": None,
+}
+PROVING = {**CLOSE, "action": "prove", "contract": None, "outcome": "", "reason": ""}
+STILL = "account 25700001: STILL ENFORCING daily_realized_loss since 12:00:00.000: "
+
+
+def enforcing(seconds: int, *entries: dict[str, object]) -> Standing:
+    body = {"protection": "BLIND", "reason": "", "durable": True, "enforcing": entries}
+    return Standing(ACCOUNT, at(seconds), json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (CLOSE, "closing MNQZ6: refused: OrderRejected (code 5)"),
+        ({**CLOSE, "outcome": "", "reason": ""}, "closing MNQZ6: not answered yet"),
+        ({**CLOSE, "action": "cancel", "order_id": 7}, "cancelling order 7 MNQZ6: refused: OrderRejected (code 5)"),
+        (
+            {**CLOSE, "market_opens_at": "2026-03-18T22:00:00Z"},
+            "closing MNQZ6: refused: OrderRejected (code 5); waits for the market to open at Wed 17:00:00 CDT",
+        ),
+        ({**PROVING, "reason": "no answer"}, "the end state seems reached and is not proven yet: no answer"),
+    ],
+)
+def test_what_lasts_is_told_aloud_and_why(entry: dict[str, object], said: str) -> None:
+    assert narrator().sentences(enforcing(4, entry)) == []
+    assert narrator().sentences(enforcing(5, entry)) == [f"12:00:05.000 {STILL}{said}"]
+
+
+def test_a_proof_that_takes_its_time_is_no_alarm() -> None:
+    assert narrator().sentences(enforcing(9, PROVING)) == []
+
+
+def test_what_lasts_is_told_once_and_again_when_its_reason_changes() -> None:
+    told, unknown = narrator(), {**CLOSE, "outcome": "unknown", "reason": "no answer"}
+    said = [
+        sentence.partition(STILL)[2]
+        for entry in [
+            enforcing(5, CLOSE),
+            enforcing(6, {**CLOSE, "tries": 9, "next_try_at": "2026-03-18T17:00:09Z"}),
+            enforcing(7, unknown),
+            enforcing(8, unknown),
+            enforcing(9),
+            enforcing(20, CLOSE),
+        ]
+        for sentence in told.sentences(entry)
+    ]
+    assert said == [
+        "closing MNQZ6: refused: OrderRejected (code 5)",
+        "closing MNQZ6: unknown: no answer",
+        "closing MNQZ6: refused: OrderRejected (code 5)",
     ]

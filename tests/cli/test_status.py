@@ -460,3 +460,31 @@ def test_a_person_is_told_that_nothing_runs(status: Status) -> None:
     lines = status().stdout.splitlines()
     assert lines[0] == "flatguard NOT RUNNING"
     assert lines[3].split() == ["NOT", "PROTECTED", "account", "25700001", "(the", "daemon", "is", "not", "running)"]
+
+
+def test_a_person_reads_what_is_still_being_tried_since_when_and_why(status: Status, journal: Journal) -> None:
+    close = {
+        "rules": ["daily_realized_loss", "lockout"],
+        "since": "2026-03-18T16:58:00Z",
+        "action": "close",
+        "contract": "MNQZ6",
+        "order_id": None,
+        "tries": 3,
+        "outcome": "refused",
+        "reason": "OrderRejected (code 5)",
+        "next_try_at": "2026-03-18T17:00:30Z",
+        "market_opens_at": "2026-03-18T22:00:00Z",
+    }
+    in_flight = {**close, "tries": 1, "next_try_at": None, "market_opens_at": None}
+    proving = {**in_flight, "action": "prove", "contract": None, "tries": 0, "outcome": "", "reason": ""}
+    journal(started(), Alive(ago(1), UP), standing(enforcing=[close, in_flight, proving]))
+    with guarding(ONE):
+        lines = status().stdout.splitlines()
+    refused = "closing MNQZ6: refused: OrderRejected (code 5)"
+    opens = "waits for the market to open at Wed 17:00:00 CDT"
+    head = "  ENFORCING daily_realized_loss, lockout since Wed 11:58:00 CDT (0:02:00)"
+    assert [line for line in lines if "ENFORCING" in line] == [
+        f"{head}, tried 3 times: {refused}; {opens}; next try Wed 12:00:30 CDT",
+        f"{head}, tried 1 time: {refused}; waiting for an answer",
+        f"{head}: the end state seems reached and is not proven yet",
+    ]

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from flatguard.daemon.picture import seconds_a_round
 from flatguard.daemon.standing import Standings, Watchman, hub_counters, link_facts, rest_counters
+from flatguard.enforcement.under_way import Attempt, UnderWay
 from flatguard.gateway.allowance import AllowanceStatistics, Lane
 from flatguard.gateway.breaker import BreakerStatistics
 from flatguard.ledger.apply import apply
@@ -298,6 +299,7 @@ def test_the_facts_hold_all_that_scripts_rely_on() -> None:
             }
         ],
         "limits": [{"rule": "max_contracts", "value": "2", "limit": "2", "distance": "0", "percent": 100}],
+        "enforcing": [],
         "lockouts": [
             {
                 "rule": "daily_realized_loss",
@@ -421,3 +423,46 @@ def test_a_reading_that_fails_for_one_account_of_several_shows() -> None:
     other = evolve(after(), id=OTHER, read_failed="HTTP status 500", links={hub: Link(up=True) for hub in Hub})
     assert links(after(), other)["rest"] == "down: HTTP status 500"
     assert links(other, after())["rest"] == "down: HTTP status 500"
+
+
+def test_what_is_under_way_is_told_for_each_contract_and_order() -> None:
+    refused_close = Attempt("close", MNQ, None, 3, "refused", "OrderRejected (code 5)", at(9), at(60))
+    cancel = Attempt("cancel", MNQ, OrderId(7), 0, "", "", None, None)
+    told = standings(UnderWay(("a1", "b2"), ("daily_realized_loss", "lockout"), NOON, (refused_close, cancel)))
+    common = {"breaches": ["a1", "b2"], "rules": ["daily_realized_loss", "lockout"], "since": "2026-03-18T17:00:00Z"}
+    assert told == [
+        {
+            **common,
+            "action": "close",
+            "contract": "MNQZ6",
+            "contract_id": MNQ,
+            "order_id": None,
+            "tries": 3,
+            "outcome": "refused",
+            "reason": "OrderRejected (code 5)",
+            "next_try_at": "2026-03-18T17:00:09Z",
+            "market_opens_at": "2026-03-18T17:01:00Z",
+        },
+        {
+            **common,
+            "action": "cancel",
+            "contract": "MNQZ6",
+            "contract_id": MNQ,
+            "order_id": 7,
+            "tries": 0,
+            "outcome": "",
+            "reason": "",
+            "next_try_at": None,
+            "market_opens_at": None,
+        },
+    ]
+
+
+def test_what_seems_done_is_under_way_until_it_is_proven() -> None:
+    (entry,) = standings(UnderWay(("a1",), ("daily_realized_loss",), NOON, ()))
+    assert (entry["action"], entry["contract"], entry["next_try_at"]) == ("prove", None, None)
+
+
+def standings(under_way: UnderWay) -> Any:
+    known = Standings({ACCOUNT: Watchman(TWO, True)})
+    return known.of(after(), (), NOON, None, under_way)["enforcing"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from math import inf
@@ -17,13 +17,14 @@ from flatguard.enforcement.board import Board
 from flatguard.enforcement.carry_out import DISK_WAIT_S, Recorder, Told, Withdrawn, carry_out_breaches
 from flatguard.errors import GatewayUnreachable
 from flatguard.ledger.apply import apply
-from flatguard.model.account import AccountState
+from flatguard.model.account import AccountState, Terms
 from flatguard.model.decisions import Breach, CloseContract, Decision, Flatten, ReduceTo
 from flatguard.model.entries import EndStateProven, Entry, StepTaken
 from flatguard.model.events import ClosesRefused, Event, ExposureRead, OrderChanged, PositionChanged
 from flatguard.model.ids import AccountId, ContractId, OrderId
 from flatguard.model.outcomes import Done, Outcome, Refused, Unknown
 from flatguard.model.trading import Order, OrderStatus, OrderType, Position, Side
+from flatguard.shipped import shipped_calendar
 from tests.fakes.clock import TrioClock
 
 ACCOUNT = AccountId(1)
@@ -304,7 +305,7 @@ async def test_a_partial_close_that_never_left_is_no_reason_to_close_the_contrac
 
 async def test_it_never_gives_up_a_close_that_is_refused_and_says_so_at_a_capped_pace(autojump_clock: object) -> None:
     async with at_work(MNQ=1) as room:
-        room.broker.answers["close"] = [Refused(4, "ContractNotActive")] * 50
+        room.broker.answers["close"] = [Refused(1, "AccountNotFound")] * 50
         await room.tell(Flatten())
         await until(lambda: room.proofs, 600)
         times = room.broker.times("close")
@@ -476,3 +477,126 @@ async def test_a_cancel_that_was_accepted_is_not_sent_again_and_again_where_the_
         await until(lambda: room.proofs)
         assert trio.current_time() - began < 2
         assert room.broker.asked("cancel") == [resting.id]
+
+
+HALTED = Refused(5, "OrderRejected: The instrument is not in an active trading status.")
+
+
+def with_calendar(room: Room) -> datetime:
+    """Let the account know the exchange's hours, in the daily pause; return when trading goes on."""
+    state = room.board.states[ACCOUNT]
+    room.board.post(evolve(state, terms=Terms(calendar=shipped_calendar())))
+    room.broker.clock.ahead = datetime(2026, 3, 18, 21, 10, tzinfo=UTC) - room.broker.clock.now()
+    return datetime(2026, 3, 18, 22, tzinfo=UTC)
+
+
+async def test_what_a_closed_market_refuses_waits_for_the_opening_and_is_tried_at_its_first_instant(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=3) as room:
+        opens = with_calendar(room)
+        room.broker.answers["close"] = [Refused(5, "OrderRejected")] * 1_000
+        began = trio.current_time()
+        await room.tell(Flatten())
+        to_the_opening = (opens - room.broker.clock.now()).total_seconds()
+        await trio.sleep(to_the_opening - 30)
+        attempts = len(room.broker.asked("close"))
+        assert 5 <= attempts < 15, "it goes on trying, rarely"
+        under_way = room.board.under_way(ACCOUNT)
+        assert under_way is not None
+        assert [attempt.market_opens_at for attempt in under_way.attempts] == [opens]
+        assert len(room.broker.asked("read")) < to_the_opening / 10, "a closed market needs few readings"
+        room.broker.answers.clear()
+        await until(lambda: room.broker.sizes[MNQ] == 0)
+        assert room.broker.times("close")[-1] - began == pytest.approx(to_the_opening, abs=0.01)
+        opened = trio.current_time()
+        await until(lambda: room.proofs)
+        assert trio.current_time() - opened < 2
+
+
+async def test_a_machine_that_slept_does_not_miss_the_opening_by_the_time_it_slept(autojump_clock: object) -> None:
+    async with at_work(MNQ=3) as room:
+        with_calendar(room)
+        room.broker.answers["close"] = [Refused(5, "OrderRejected")] * 6
+        await room.tell(Flatten())
+        await until(lambda: len(room.broker.asked("close")) == 6, 2_000)
+        room.broker.clock.ahead += timedelta(hours=1)
+        await until(lambda: room.broker.sizes[MNQ] == 0, 20)
+        await until(lambda: room.proofs)
+
+
+async def test_a_closed_market_is_no_reason_to_close_whole_what_shall_be_reduced(autojump_clock: object) -> None:
+    async with at_work(MNQ=5) as room:
+        with_calendar(room)
+        room.broker.answers["partial_close"] = [Refused(6, "OrderRejected")] * 3
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: room.proofs, 3_600)
+        assert not room.broker.asked("close")
+        assert room.broker.sizes[MNQ] == 2
+
+
+async def test_a_halt_of_which_no_calendar_knows_is_tried_through_at_a_capped_pace(autojump_clock: object) -> None:
+    async with at_work(MNQ=1) as room:
+        room.broker.answers["close"] = [HALTED] * 30
+        await room.tell(Flatten())
+        await until(lambda: room.proofs, 600)
+        gaps = [round(later - earlier) for earlier, later in pairwise(room.broker.times("close"))]
+        assert gaps == sorted(gaps)
+        assert gaps[-1] == 10
+
+
+async def test_what_is_under_way_can_be_told_at_every_moment(autojump_clock: object) -> None:
+    async with at_work(MNQ=3, ES=-2) as room:
+        assert room.board.under_way(ACCOUNT) is None
+        room.broker.answers["close"] = [Refused(1, "AccountNotFound")] * 10
+        began = room.broker.clock.now()
+        await room.tell(Flatten(), rule="daily_realized_loss")
+        await trio.sleep(0.01)
+        first = room.board.under_way(ACCOUNT)
+        assert first is not None
+        assert (first.rules, first.since) == (("daily_realized_loss",), began)
+        assert {(each.contract_id, each.tries, each.outcome) for each in first.attempts} == {(MNQ, 0, ""), (ES, 0, "")}
+        assert all(each.next_try_at is None for each in first.attempts), "both are in flight"
+        await trio.sleep(0.3)
+        second = room.board.under_way(ACCOUNT)
+        assert second is not None
+        for each in second.attempts:
+            assert (each.action, each.tries, each.outcome) == ("close", 1, "refused")
+            assert each.reason == "AccountNotFound (code 1)"
+            assert each.next_try_at is not None
+            assert 0.1 < (each.next_try_at - began).total_seconds() < 1
+        await until(lambda: not any(room.broker.sizes.values()))
+        await trio.sleep(0.05)
+        third = room.board.under_way(ACCOUNT)
+        assert third is not None
+        assert third.attempts == (), "it is being proven"
+        await until(lambda: room.proofs)
+        await trio.sleep(0.01)
+        assert room.board.under_way(ACCOUNT) is None
+
+
+async def test_an_order_that_cannot_be_cancelled_is_named(autojump_clock: object) -> None:
+    async with at_work() as room:
+        order = Order(OrderId(7), ACCOUNT, MNQ, OrderStatus.OPEN, OrderType.LIMIT, Side.BUY, 1, START)
+        room.broker.put(order)
+        room.broker.answers["cancel"] = [Refused(3, "Rejected")]
+        await room.tell(Flatten())
+        await trio.sleep(0.1)
+        under_way = room.board.under_way(ACCOUNT)
+        assert under_way is not None
+        assert [(each.action, each.order_id, each.outcome) for each in under_way.attempts] == [("cancel", 7, "refused")]
+        await until(lambda: room.proofs)
+
+
+async def test_a_reduction_that_came_about_before_more_was_bought_is_proven_with_the_next(
+    autojump_clock: object,
+) -> None:
+    async with at_work(MNQ=5) as room:
+        await room.tell(ReduceTo(MNQ, 2))
+        await trio.sleep(0.021)
+        room.broker.move(MNQ, 5)
+        await room.told.send(Withdrawn(ACCOUNT, "rule"))
+        await room.tell(ReduceTo(MNQ, 2))
+        await until(lambda: room.proofs)
+        assert len(room.proofs[0].breaches) == 2
+        assert room.broker.sizes[MNQ] == 2

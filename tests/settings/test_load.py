@@ -402,6 +402,24 @@ def touchy(monkeypatch: pytest.MonkeyPatch) -> None:
     other_rules.install(monkeypatch)
 
 
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_a_mode_at_the_top_is_that_of_every_account_that_does_not_say_its_own(read: Read, mode: str) -> None:
+    other = "shadow" if mode == "enforce" else "enforce"
+    text = f'mode = "{mode}"\n[rules.max_contracts]\nlimit = 2\n{MINIMAL}[[accounts]]\nid = 2\nmode = "{other}"\n'
+    settings = read(text)
+    assert [account.mode for account in settings.accounts] == [mode, other]
+    assert settings.origins["accounts[25700001].mode"] == "file:1"
+    assert settings.origins["accounts[2].mode"] == "file:10"
+    assert settings.findings == (), "whoever writes it has meant it"
+
+
+def test_a_mode_at_the_top_that_is_none_is_refused_once(read: Read) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        read(f'mode = "off"\n{MINIMAL}[[accounts]]\nid = 2\n')
+    assert str(caught.value).count("mode:") == 1
+    assert 'config.toml:1: mode: must be "enforce" or "shadow", not "off"' in str(caught.value)
+
+
 TOUCHY = f"[rules.max_contracts]\n[rules.touchy]\nmood = 'MOOD'\n{MINIMAL}mode = 'enforce'\n"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import define, field
@@ -15,6 +16,7 @@ from flatguard.model.entries import EndStateProven, Entry, Judged, Standing, Ste
 from flatguard.model.events import ClosesRefused, ContractRefuted, LinkDown, LinkUp, PictureCorrected
 from flatguard.model.ids import AccountId, ContractId
 
+LOUD_AFTER = timedelta(seconds=5)  # an enforcement that lasts longer is told of
 ACTIONS = {
     "close": "closing",
     "partial_close": "closing",
@@ -31,6 +33,7 @@ class Narrator:
     states: Mapping[AccountId, AccountState]
     zone: ZoneInfo
     _protection: dict[AccountId, tuple[str, bool]] = field(factory=dict)
+    _enforcing: dict[AccountId, tuple[str, ...]] = field(factory=dict)
 
     def sentences(self, entry: Entry) -> list[str]:
         """Return what a person should read of an entry; most say nothing."""
@@ -64,8 +67,14 @@ class Narrator:
         return account_id == next(iter(self.states))
 
     def _standing(self, standing: Standing) -> list[str]:
-        """Tell how far an account is guarded whenever that changes; that it is not yet read needs no words."""
+        """Tell how far an account is guarded, and what is still being tried, whenever that changes.
+
+        That it is not yet read needs no words.
+        """
         facts = json.loads(standing.body)
+        return [*self._protected(standing, facts), *self._still_trying(standing, facts)]
+
+    def _protected(self, standing: Standing, facts: Mapping[str, Any]) -> list[str]:
         now = (facts["protection"], facts["durable"])
         before = self._protection.get(standing.account_id, ("BLIND", True))
         self._protection[standing.account_id] = now
@@ -73,6 +82,23 @@ class Narrator:
             return []
         why = f": {facts['reason']}" if facts["reason"] else ""
         return [f"{self._clock(standing.at)} account {standing.account_id}: {now[0]}{why}"]
+
+    def _still_trying(self, standing: Standing, facts: Mapping[str, Any]) -> list[str]:
+        """Tell what lasts, and why, once; and again where that becomes another reason."""
+        lasting = [
+            entry
+            for entry in facts.get("enforcing", ())
+            if standing.at - datetime.fromisoformat(entry["since"]) >= LOUD_AFTER
+            and (entry["contract"] is not None or entry["reason"])
+        ]
+        now = tuple(
+            f"account {standing.account_id}: STILL ENFORCING {', '.join(entry['rules'])} "
+            f"since {self._clock(datetime.fromisoformat(entry['since']))}: {attempt_in_words(entry, self.zone)}"
+            for entry in lasting
+        )
+        before = self._enforcing.get(standing.account_id, ())
+        self._enforcing[standing.account_id] = now
+        return [f"{self._clock(standing.at)} {line}" for line in now if line not in before]
 
     def _near(self, near: LimitNear) -> str:
         return f"{self._clock(near.at)} WARNING {near.rule}, account {near.account_id}: {near.text}"
@@ -89,6 +115,20 @@ class Narrator:
 
     def _clock(self, moment: datetime) -> str:
         return f"{moment.astimezone(self.zone):%H:%M:%S.%f}"[:-3]
+
+
+def attempt_in_words(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
+    """Return what an entry of ``enforcing`` tries, how that last went, and what it waits for."""
+    if entry["contract"] is None:
+        why = f": {entry['reason']}" if entry["reason"] else ""
+        return f"the end state seems reached and is not proven yet{why}"
+    order = f" order {entry['order_id']}" if entry["order_id"] is not None else ""
+    last = ": ".join(filter(None, (entry["outcome"] or "not answered yet", entry["reason"])))
+    opens = ""
+    if entry["market_opens_at"] is not None:
+        moment = datetime.fromisoformat(entry["market_opens_at"]).astimezone(zone)
+        opens = f"; waits for the market to open at {moment:%a %H:%M:%S %Z}"
+    return f"{ACTIONS[entry['action']]}{order} {entry['contract']}: {last}{opens}"
 
 
 def _keeps_a_stop(breach: Breach) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flatguard.cli import config_option
+from flatguard.cli.narrate import attempt_in_words
 from flatguard.clock import SystemClock
 from flatguard.daemon.sole_guard import is_guarded
 from flatguard.journal.reading import Facts, LockoutRow, Run, read_facts
@@ -66,6 +67,7 @@ def status_of(settings: Settings, facts: Facts, now: datetime) -> dict[str, Any]
         if why_not is not None:
             body["protection"] = "NOT PROTECTED"
             body["durable"] = False
+            body["enforcing"] = []
             body["reason"] = why_not if at is None else f"{why_not}; what follows is from {_text(at)}"
             body["protection_since"] = None if run is None else _text(run.stopped_at or run.alive_at)
             body["lockouts"] = [
@@ -131,6 +133,7 @@ def _unknown(account_id: int) -> dict[str, Any]:
         "working_orders": [],
         "limits": [],
         "lockouts": [],
+        "enforcing": [],
         "findings": [],
     }
 
@@ -212,6 +215,13 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
         open_pnl = account["unrealized_pnl"] if account["unrealized_pnl"] is not None else "unknown"
         out.append(f"  balance {account['balance']} USD, realised today {day}, open {open_pnl}")
     out += [f"  Warning: {finding}" for finding in account.get("findings", ())]
+    for entry in account.get("enforcing", ()):
+        tries = f", tried {entry['tries']} time{'s' if entry['tries'] != 1 else ''}" if entry["tries"] else ""
+        lasts = _left(now - datetime.fromisoformat(entry["since"]))
+        out.append(
+            f"  ENFORCING {', '.join(entry['rules'])} since {_when(entry['since'], zone)} ({lasts}){tries}: "
+            f"{attempt_in_words(entry, zone)}{_next_try(entry, zone)}"
+        )
     for lock in account["lockouts"]:
         until = lock.get("condition") or "an administrator unlocks it"
         if lock["until"] is not None:
@@ -237,6 +247,12 @@ def _account_lines(account: Mapping[str, Any], now: datetime, zone: Any) -> list
             f"({order['status']})"
         )
     return out
+
+
+def _next_try(entry: Mapping[str, Any], zone: Any) -> str:
+    if entry["contract"] is None:
+        return ""
+    return f"; next try {_when(entry['next_try_at'], zone)}" if entry["next_try_at"] else "; waiting for an answer"
 
 
 def _when(moment: str, zone: Any) -> str:

@@ -119,7 +119,8 @@ class Guard:
     def standing(self, account_id: AccountId) -> dict[str, object]:
         """Return where an account stands now."""
         state, failing = self.board.states[account_id], self.pipeline.failing(account_id)
-        standing = self.standings.of(state, failing, self.clock.now(), self.keeper.trouble)
+        under_way = self.board.under_way(account_id)
+        standing = self.standings.of(state, failing, self.clock.now(), self.keeper.trouble, under_way)
         if (login := self.token.state).phase is Phase.LOGIN_REFUSED:
             standing["reason"] = "; ".join(filter(None, (str(login), str(standing["reason"]))))
         standing["findings"] = list(self.products.findings(account_id))

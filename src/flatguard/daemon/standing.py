@@ -10,6 +10,7 @@ from enum import StrEnum
 from attrs import define, evolve, field, frozen
 
 from flatguard.daemon.picture import old_after
+from flatguard.enforcement.under_way import UnderWay
 from flatguard.gateway.allowance import AllowanceStatistics
 from flatguard.gateway.breaker import BreakerStatistics
 from flatguard.ledger.pnl import mark_price, profit_at, unrealized
@@ -134,6 +135,39 @@ def facts(state: AccountState, answers: Answers, at: datetime) -> dict[str, obje
     }
 
 
+def enforcing(state: AccountState, under_way: UnderWay | None) -> list[dict[str, object]]:
+    """Return what is being enforced, an entry for each contract or order that is still asked for.
+
+    Where the end state seems reached there is one entry without a contract, until the readings have proven it.
+    """
+    if under_way is None:
+        return []
+    common = {
+        "breaches": list(under_way.breaches),
+        "rules": list(under_way.rules),
+        "since": _time(under_way.since),
+    }
+    if not under_way.attempts:
+        unread = state.read_failed or ""
+        nothing = dict.fromkeys(("contract", "contract_id", "order_id", "next_try_at", "market_opens_at"))
+        return [{**common, "action": "prove", **nothing, "tries": 0, "outcome": "", "reason": unread}]
+    return [
+        {
+            **common,
+            "action": each.action,
+            "contract": state.label(each.contract_id),
+            "contract_id": each.contract_id,
+            "order_id": each.order_id,
+            "tries": each.tries,
+            "outcome": each.outcome,
+            "reason": each.reason,
+            "next_try_at": None if each.next_try_at is None else _time(each.next_try_at),
+            "market_opens_at": None if each.market_opens_at is None else _time(each.market_opens_at),
+        }
+        for each in under_way.attempts
+    ]
+
+
 def _position(state: AccountState, position: Position, at: datetime) -> dict[str, object]:
     contract = state.contracts.get(position.contract_id)
     mark = mark_price(state.quotes.get(position.contract_id), position, at)
@@ -187,7 +221,12 @@ class Standings:
     _since: dict[AccountId, tuple[Protection, datetime]] = field(factory=dict)
 
     def of(
-        self, state: AccountState, failing: tuple[tuple[str, str], ...], at: datetime, trouble: str | None
+        self,
+        state: AccountState,
+        failing: tuple[tuple[str, str], ...],
+        at: datetime,
+        trouble: str | None,
+        under_way: UnderWay | None = None,
     ) -> dict[str, object]:
         """Return the account's facts. ``trouble`` is why the journal does not take what is written, if it does not."""
         watchman = self.watchmen[state.id]
@@ -210,6 +249,7 @@ class Standings:
             "protection_since": _time(self._since[state.id][1]),
             "reason": reason,
             "durable": trouble is None,
+            "enforcing": enforcing(state, under_way),
             **facts(state, answers, at),
         }
 

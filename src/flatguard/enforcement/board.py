@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import trio
 
+from flatguard.enforcement.under_way import UnderWay
 from flatguard.model.account import AccountState
 from flatguard.model.ids import AccountId
 
@@ -17,11 +18,21 @@ class Board:
     def __init__(self, states: Mapping[AccountId, AccountState]) -> None:
         self._states = dict(states)
         self._bells = {account_id: trio.Event() for account_id in states}
+        self._desks: dict[AccountId, Callable[[], UnderWay | None]] = {}
 
     @property
     def states(self) -> Mapping[AccountId, AccountState]:
         """The newest states, read-only."""
         return MappingProxyType(self._states)
+
+    def under_way(self, account_id: AccountId) -> UnderWay | None:
+        """Return what enforcement is at on an account now; None where nothing is wanted of it."""
+        desk = self._desks.get(account_id)
+        return None if desk is None else desk()
+
+    def seat(self, account_id: AccountId, under_way: Callable[[], UnderWay | None]) -> None:
+        """Take note of whom to ask what is under way on an account."""
+        self._desks[account_id] = under_way
 
     def post(self, state: AccountState) -> None:
         """Replace an account's state without ringing."""

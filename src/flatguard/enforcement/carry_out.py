@@ -13,18 +13,20 @@ by two complete REST readings in a row, the second begun after the last event of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flatguard.clock import WallClock
 from flatguard.enforcement.board import Board, stirred
 from flatguard.enforcement.broker import Broker
 from flatguard.enforcement.next_step import Cancel, Close, Held, PartialClose, Step, next_steps, reached
+from flatguard.enforcement.pace import REFUSED_PAUSES_S, pause_after, sent_into_a_closed_market
 from flatguard.enforcement.plan import Wanted
 from flatguard.enforcement.stops import StopDesk, in_words
+from flatguard.enforcement.under_way import Attempt, UnderWay
 from flatguard.errors import FlatguardError
 from flatguard.ledger.apply import apply
 from flatguard.model.decisions import Breach
@@ -38,9 +40,9 @@ DISK_WAIT_S = 0.05  # how long a breach that the broker's record does not show w
 SETTLE_S = 1.5  # REST lists lag the hub by up to a second; after that a reading shows what a request did
 READ_AGAIN_S = 0.25  # between two readings that shall prove the end state; longer while they do not
 READ_AGAIN_MOST_S = 2.0  # readings share the allowance with everything else
+READ_AGAIN_CLOSED_S = 15.0  # the same while a closed market lets nothing change
 READ_AT_LEAST_S = 1.0  # however much the hub tells, look for ourselves this often
 MARKET_FILLS_S = 1.0  # a market order fills within an eighth of a second, or rests because the market does not trade
-REFUSED_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)  # caps the pace, never the number of attempts
 ACCOUNT_REJECTED = "AccountRejected"
 NO_PARTIAL_CLOSES = ("OrderRejected", ACCOUNT_REJECTED)  # then the contract is closed whole
 GONE = ("PositionNotFound", "OrderNotFound")
@@ -93,6 +95,7 @@ async def carry_out_breaches(
             if account_id not in desks:
                 desks[account_id] = _Desk(account_id, broker, board, recorder, clock)
                 desks_open.start_soon(desks[account_id].work)
+                board.seat(account_id, desks[account_id].under_way)
                 closes = desks[account_id].closes
                 stop_desks[account_id] = StopDesk(
                     account_id, broker, board, recorder.note, recorder.kept, clock, closes
@@ -116,6 +119,16 @@ class _Rest:
     step: Step
     sent_at: datetime
     until: float = inf  # trio time; while a request is in flight there is no end
+    market_opens_at: datetime | None = None  # ends it too: a machine that slept has another trio time
+
+
+@frozen
+class _Tried:
+    """How often something was asked, and what came of it last."""
+
+    tries: int = 0
+    outcome: str = ""
+    reason: str = ""
 
 
 @define
@@ -130,7 +143,11 @@ class _Desk:
     wanted: Wanted = field(factory=Wanted)
     closing: bool = False
     resting: dict[object, _Rest] = field(factory=dict)
-    refusals: dict[object, int] = field(factory=dict)
+    refusals: dict[object, int] = field(factory=dict)  # in a row
+    shut_out: set[object] = field(factory=set)  # what the closed market keeps from being done
+    tried: dict[object, _Tried] = field(factory=dict)
+    since: datetime | None = None
+    owed: dict[str, tuple[str, ...]] = field(factory=dict)  # by rule: what had come about when more came at once
     closed_at: dict[object, datetime] = field(factory=dict)  # when the broker took our close or cancel, or knew of none
     whole: set[ContractId] = field(factory=set)
     partly: set[ContractId] = field(factory=set)
@@ -155,8 +172,11 @@ class _Desk:
         if not self.wanted:
             self.read_again_at = trio.current_time() + READ_AGAIN_S  # its own picture is as good as a reading
             self.read_pause_s = READ_AGAIN_S
+            self.since = breach.at
         before = self.wanted
         self.wanted = before.including(breach)
+        if self.wanted is not before and (owed := self.owed.pop(breach.rule, ())):
+            self.wanted = evolve(self.wanted, ids=(*owed, *self.wanted.ids))
         if (before.flat, before.caps) != (self.wanted.flat, self.wanted.caps):
             self.readings.clear()  # what was proven so far was for less
             self.read_pause_s = READ_AGAIN_S
@@ -165,12 +185,40 @@ class _Desk:
     def withdraw(self, rule: str) -> None:
         """Drop what the rule no longer calls for, unless it has come about: then it is still to be proven."""
         if not self._looks_reached():
-            self.wanted = self.wanted.without_reductions_of(rule)
+            ids, self.wanted = self.wanted.ids, self.wanted.without_reductions_of(rule)
+            dropped = tuple(each for each in ids if each not in self.wanted.ids)
+            if dropped and (self.tried or self.resting):
+                self.owed[rule] = (*self.owed.get(rule, ()), *dropped)  # proven with what follows
         self.bell.set()
 
     def close_when_done(self) -> None:
         self.closing = True
         self.bell.set()
+
+    def under_way(self) -> UnderWay | None:
+        """Return what is being enforced, since when, and how the attempts went."""
+        if not self.wanted or self.since is None:
+            return None
+        attempts = tuple(self._attempt(step) for step in self._steps())
+        return UnderWay(self.wanted.ids, tuple(self.wanted.breaches), self.since, attempts)
+
+    def _attempt(self, step: Step) -> Attempt:
+        tried = self.tried.get(_key(step), _Tried())
+        rest = self.resting.get(_key(step))
+        next_try_at: datetime | None = self.clock.now()
+        if rest is not None:
+            left_s = max(0.0, rest.until - trio.current_time())
+            next_try_at = None if left_s == inf else self.clock.now() + timedelta(seconds=left_s)
+        return Attempt(
+            action=_in_short(step)[0],
+            contract_id=step.contract_id,
+            order_id=step.order_id if isinstance(step, Cancel) else None,
+            tries=tried.tries,
+            outcome=tried.outcome,
+            reason=tried.reason,
+            next_try_at=next_try_at,
+            market_opens_at=None if rest is None else rest.market_opens_at,
+        )
 
     async def work(self) -> None:
         async with trio.open_nursery() as requests:
@@ -190,6 +238,8 @@ class _Desk:
     def _forget(self) -> None:
         self.readings.clear()
         self.refusals.clear()
+        self.shut_out.clear()
+        self.tried.clear()
         self.closed_at.clear()
         self.whole.clear()
         self.partly.clear()
@@ -264,7 +314,8 @@ class _Desk:
         if rest is None:
             return False
         seen_done = self._seen_done(rest)
-        if not seen_done and trio.current_time() < rest.until:
+        opened = rest.market_opens_at is not None and rest.market_opens_at <= self.clock.now()
+        if not seen_done and not opened and trio.current_time() < rest.until:
             return True
         if seen_done:
             self.partly.discard(step.contract_id)
@@ -311,14 +362,32 @@ class _Desk:
             case Cancel(_, order_id):
                 outcome = await self.broker.cancel(self.account_id, order_id)
         self.recorder.note(_entry(self.account_id, breaches, step, sent_at, self.clock.now(), outcome))
+        tries = self.tried.get(_key(step), _Tried()).tries + 1
+        self.tried[_key(step)] = _Tried(tries, *in_words(outcome))
         if isinstance(outcome, Done) or _gone(outcome):
             self.closed_at[_key(step)] = self.clock.now()
-        self._learn(step, outcome)
-        rest.until = trio.current_time() + self._rest_after(step, outcome)
+        shut_out = isinstance(outcome, Refused) and sent_into_a_closed_market(
+            self.board.states[self.account_id], step.contract_id, sent_at, outcome
+        )
+        if shut_out and not _gone(outcome):
+            self._wait_for_the_market(step)
+        else:
+            self._learn(step, outcome)
+        rest.until = trio.current_time() + self._rest_after(step, rest, outcome)
         self.bell.set()
+
+    def _wait_for_the_market(self, step: Step) -> None:
+        """Keep what is wanted as it is: such a refusal says nothing of the account, nor of partial closes."""
+        self.shut_out.add(_key(step))
+        self.partly.discard(step.contract_id)  # nothing of it is on its way
 
     def _learn(self, step: Step, outcome: Outcome) -> None:
         """Take from an outcome what is known from now on about this account or contract."""
+        if _key(step) in self.shut_out:
+            self.shut_out.discard(_key(step))
+            self.refusals.pop(_key(step), None)
+            self.read_pause_s = READ_AGAIN_S
+            self.read_again_at = min(self.read_again_at, trio.current_time() + READ_AGAIN_S)
         refused = self.board.states[self.account_id].closes_refused
         if isinstance(step, Cancel):
             return
@@ -331,7 +400,7 @@ class _Desk:
         if isinstance(step, PartialClose) and outcome.reason.startswith(NO_PARTIAL_CLOSES):
             self.whole.add(step.contract_id)
 
-    def _rest_after(self, step: Step, outcome: Outcome) -> float:
+    def _rest_after(self, step: Step, rest: _Rest, outcome: Outcome) -> float:
         key = _key(step)
         match outcome:
             case Done():
@@ -339,14 +408,17 @@ class _Desk:
                 return SETTLE_S
             case Refused() if _gone(outcome):
                 return READ_AGAIN_S
-            case Refused() if isinstance(step, PartialClose):
+            case Refused() if isinstance(step, PartialClose) and key not in self.shut_out:
                 return 0.0
             case Unknown(retry_after_s=asked):
                 return max(SETTLE_S, min(asked or 0.0, REFUSED_PAUSES_S[-1]))
             case Refused():
                 tries = self.refusals.get(key, 0)
                 self.refusals[key] = tries + 1
-                return REFUSED_PAUSES_S[min(tries, len(REFUSED_PAUSES_S) - 1)]
+                state, now = self.board.states[self.account_id], self.clock.now()
+                pause = pause_after(state, step.contract_id, rest.sent_at, now, outcome, tries)
+                rest.market_opens_at = pause.market_opens_at
+                return pause.seconds
 
     # how it went
 
@@ -378,7 +450,8 @@ class _Desk:
 
     async def _read(self, for_an_exit: bool) -> None:
         self.read_again_at = trio.current_time() + self.read_pause_s
-        self.read_pause_s = min(self.read_pause_s * 1.5, READ_AGAIN_MOST_S)
+        closed = any(rest.market_opens_at is not None for rest in self.resting.values())
+        self.read_pause_s = min(self.read_pause_s * 1.5, READ_AGAIN_CLOSED_S if closed else READ_AGAIN_MOST_S)
         try:
             reading = await self.broker.read_exposure(self.account_id, for_an_exit=for_an_exit)
             if not self.readings or reading.began_at > self.readings[-1].began_at:
@@ -405,6 +478,7 @@ class _Desk:
         closed: list[ContractId | None] = [None] if self.wanted.flat else [*self.wanted.caps]
         self.closed_lately |= dict.fromkeys(closed, trio.current_time())
         self.wanted = Wanted()
+        self.since = None
 
     def _proven(self) -> bool:
         """Whether two complete readings in a row show the end state, the second begun after the last event."""
@@ -438,12 +512,17 @@ def _entry(
     answered_at: datetime,
     outcome: Outcome,
 ) -> StepTaken:
-    match step:
-        case Close():
-            action, detail = "close", ""
-        case PartialClose(size=size, held=held):
-            action, detail = "partial_close", f"{size} of {held}"
-        case Cancel(order_id=order_id):
-            action, detail = "cancel", f"order {order_id}"
+    action, detail = _in_short(step)
     word, reason = in_words(outcome)
     return StepTaken(account_id, breaches, action, step.contract_id, detail, sent_at, answered_at, word, reason)
+
+
+def _in_short(step: Step) -> tuple[str, str]:
+    """Return what a step does, in a word, and about what."""
+    match step:
+        case Close():
+            return "close", ""
+        case PartialClose(size=size, held=held):
+            return "partial_close", f"{size} of {held}"
+        case Cancel(order_id=order_id):
+            return "cancel", f"order {order_id}"

@@ -1,7 +1,8 @@
 """The settings file, read whole: frozen ``Settings``, or every error in it at once.
 
 A flag beats the environment, which beats the file, which beats the default; ``origins`` keeps where each value came
-from. A rule is on where its table exists, for every account or for one; the account's own keys beat the common ones.
+from. A rule is on where its table exists, for every account or for one; the account's own keys beat the common ones,
+and its own ``mode`` beats the one at the top of the file.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ T = TypeVar("T")
 _RuleTables = Mapping[str, Mapping[str, Found]]
 _TICKER = re.compile(r"[A-Za-z0-9]{1,5}")
 
-SECTIONS = ("gateway", "journal", "trading_day", "calendar", "commissions", "warnings", "rules", "accounts")
+SECTIONS = ("mode", "gateway", "journal", "trading_day", "calendar", "commissions", "warnings", "rules", "accounts")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 OTHER_COMMISSION = Decimal("0.50")
@@ -298,6 +299,7 @@ class _Reader:
     environ: Mapping[str, str]
     known: Mapping[str, type[Rule]] = field(factory=discover)
     origins: dict[str, str] = field(factory=dict)
+    mode: Found | None = None
     first_named: dict[int, Place] = field(factory=dict)
     places: dict[tuple[int, str, str], Place] = field(factory=dict)  # of account, rule and key; "" is the rule's table
 
@@ -374,7 +376,7 @@ class _Reader:
             if first is not place:
                 line = self.reading.line((*first, "id"))
                 self.reading.refuse((*place, "id"), f"is the account of line {line} again; keep one of the two")
-        found = self.reading.table(raw, place, kinds, ("rules",))
+        found = {**self._common_mode(kinds["mode"]), **self.reading.table(raw, place, kinds, ("rules",))}
         account = self.reading.build(AccountSettings, found, place)
         name = self.reading.name(place)
         self.origins |= {f"{name}.{key}": self.reading.origin(found.get(key)) for key in kinds}
@@ -388,6 +390,14 @@ class _Reader:
                 for key, given in {**common.get(rule, {}), **own.get(rule, {})}.items():
                     self.places[account.id, rule, key] = given.place
         return account
+
+    def _common_mode(self, kind: Any) -> dict[str, Found]:
+        """Return the mode of every account that does not say its own, where the file has one."""
+        if "mode" not in self.tree:
+            return {}
+        if self.mode is None:  # read once, for one error
+            self.mode = Found(self.reading.value(self.tree["mode"], ("mode",), kind), ("mode",))
+        return {"mode": self.mode}
 
     def _rule_tables(self, raw: Any, place: Place) -> _RuleTables:
         """Read the tables of rules below ``place``, by the rule's name."""

@@ -438,6 +438,13 @@ def test_a_reading_begun_before_the_position_was_told_neither_takes_it_away_nor_
     assert account.found == [(1, CLOSE)]
 
 
+@pytest.mark.parametrize(("read", "found"), [(24.9, []), (25, [(30, CLOSE)])])
+def test_a_reading_of_more_than_five_seconds_ago_does_not_count(read: float, found: list[Any]) -> None:
+    account = Trader(pace=1000)
+    account.t(read).reading()
+    assert account.t(30).found == found
+
+
 def test_a_reading_begun_before_the_stop_was_told_closes_nothing() -> None:
     account = Trader(pace=1000)
     account.stop(29.8)

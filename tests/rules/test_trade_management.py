@@ -262,7 +262,7 @@ def test_ours_goes_where_what_is_left_is_covered_by_the_traders_own_but_only_onc
     opened = account.state.positions[MNQ].opened_at
     account.tell(PositionChanged(account.now, position(MNQ, 1, "21000", opened)))
     assert account.did[before:] == []
-    assert account.book.rules[NAME].judge_again_at(account.state) == account.now + timedelta(seconds=1)
+    assert account.book.rules[NAME].next_moment(account.state, account.now) == account.now + timedelta(seconds=1)
     account.later(1).look()
     assert account.did[before:] == [WithoutOrder(MNQ, OrderId(101))]
 
@@ -270,7 +270,7 @@ def test_ours_goes_where_what_is_left_is_covered_by_the_traders_own_but_only_onc
 def test_a_position_that_only_a_reading_has_shown_is_looked_after_at_the_first_price() -> None:
     account = Trader()
     account.tell(exposure(account.later(10).now, [position(MNQ, 2, "21000", account.now)]))
-    assert account.book.rules[NAME].judge_again_at(account.state) is None
+    assert account.book.rules[NAME].next_moment(account.state, account.now) is None
     assert account.runs(MNQ, "21005") == [placed("21002.50", 2)]
 
 

@@ -11,14 +11,14 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.ledger.apply import apply
+from flatguard.ledger.awakened import awakened
 from flatguard.model.account import Bare
 from flatguard.model.decisions import CloseContract, Flatten, LockOut, ReduceTo
-from flatguard.model.events import ExposureRead, OrderChanged, PositionChanged
+from flatguard.model.events import OrderChanged, PositionChanged
 from flatguard.model.ids import OrderId
 from flatguard.model.trading import Order, OrderStatus, OrderType, Side
 from flatguard.rules.no_stop_loss_grace import NAME, NoStopLossGrace
-from tests.fakes.desk import ES, MNQ, Desk, exposure, order, position
+from tests.fakes.desk import ES, MNQ, Desk, exposure, order, position, record
 
 CLOSE = (CloseContract(MNQ),)
 
@@ -407,10 +407,52 @@ def test_what_was_opened_while_nobody_looked_counts_from_its_own_opening() -> No
     account = Trader(1)
     account.stop(5)
     account.t(100)
-    asleep = evolve(account.state, exposure_at=None)
+    account.state = awakened(account.state)
     opened = account.began + timedelta(seconds=80)
-    woken = apply(asleep, exposure(account.now, [position(MNQ, 1, "21000", opened)], broker_at=account.now))
-    assert woken.bare[MNQ] == (Bare(1, opened),) or woken.orders, "the order is gone once a second reading says so"
+    account.tell(exposure(account.now, [position(MNQ, 1, "21000", opened)]))
+    account.tell(record(account.now))
+    assert account.state.bare[MNQ] == (Bare(1, opened),)
+    assert not account.t(109.9).found
+    assert account.t(110).found == [(110, CLOSE)]
+
+
+def test_what_was_held_all_along_keeps_its_stop_over_a_restart() -> None:
+    account = Trader(1)
+    account.stop(5)
+    account.t(100)
+    account.state = awakened(account.state)
+    account.reading()
+    account.tell(record(account.now))
+    assert account.state.bare == {}
+    assert not account.t(200).found
+
+
+def test_a_reading_begun_before_the_position_was_told_neither_takes_it_away_nor_judges_it() -> None:
+    account = Trader(pace=1000, grace=timedelta(seconds=1))
+    asked = account.began - timedelta(seconds=0.3)
+    account.t(1).tell(exposure(account.now, began=asked))
+    account.noted()
+    assert account.state.bare[MNQ] == (Bare(1, account.began),)
+    assert not account.found
+    account.reading()
+    assert account.found == [(1, CLOSE)]
+
+
+@pytest.mark.parametrize(("read", "found"), [(24.9, []), (25, [(30, CLOSE)])])
+def test_a_reading_of_more_than_five_seconds_ago_does_not_count(read: float, found: list[Any]) -> None:
+    account = Trader(pace=1000)
+    account.t(read).reading()
+    assert account.t(30).found == found
+
+
+def test_a_reading_begun_before_the_stop_was_told_closes_nothing() -> None:
+    account = Trader(pace=1000)
+    account.stop(29.8)
+    asked = account.began + timedelta(seconds=29.5)
+    account.t(30).tell(exposure(account.now, account.state.positions.values(), began=asked))
+    account.noted()
+    assert account.state.bare == {}
+    assert not account.found
 
 
 MOVES = st.lists(
@@ -497,11 +539,3 @@ def test_what_is_bare_is_what_the_stops_leave(moves: list[tuple[int, tuple[str, 
         held = account.state.size_of(MNQ)
         stops = sum(o.remaining for o in account.state.working_orders) if held > 0 else 0
         assert sum(part.size for part in account.state.bare.get(MNQ, ())) == max(0, abs(held) - stops)
-
-
-def test_a_reading_tells_nothing_of_a_position_told_after_it() -> None:
-    account = Trader(0)
-    assert isinstance(exposure(account.now), ExposureRead)
-    account.set(0, 1)
-    account.reading()
-    assert not account.found

@@ -16,7 +16,7 @@ from flatguard.model.calendar import Calendar, Group, SpecialDay
 from flatguard.model.calendar import Session as ExchangeSession
 from flatguard.model.decisions import CloseContract, Decision, Flatten, LockOut
 from flatguard.model.ids import ContractId
-from flatguard.rules.session_block_outside import DAYS, NAME, Day, Session, SessionBlockOutside
+from flatguard.rules.session_block_outside import DAYS, DAYS_KNOWN, NAME, Day, Session, SessionBlockOutside
 from flatguard.shipped import shipped_calendar
 from tests.fakes.desk import CL, EP, ES, MNQ, NQ, Desk, chicago, position, record
 
@@ -253,6 +253,20 @@ def test_the_calendar_that_comes_with_the_program_is_respected() -> None:
     assert closes == [chicago("2026-11-26 12:00"), chicago("2026-11-27 12:15")]
     christmas = desk(chicago("2026-12-25 10:00"), EP, calendar=calendar)
     assert told(christmas) == [(LockOut(chicago("2026-12-28 08:30")), Flatten())]
+
+
+def test_who_runs_for_years_keeps_no_more_days_and_locks_as_on_the_first() -> None:
+    account = desk(new_york("2022-01-03 10:00"), MNQ)
+    rule = account.book.rules[NAME]
+    assert isinstance(rule, SessionBlockOutside)
+    most = 0
+    while account.now < new_york("2025-01-14 17:00"):
+        rule.next_moment(account.state, account.now)
+        go(account, account.now + timedelta(days=1))
+        most = max(most, len(rule._known))
+    assert most <= DAYS_KNOWN
+    go(account, new_york("2025-01-17 17:00"))
+    assert account.locked_until() == desk(account.now, MNQ).locked_until() == [new_york("2025-01-20 09:30")]
 
 
 def test_who_knows_no_holidays_is_blind() -> None:

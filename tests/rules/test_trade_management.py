@@ -252,6 +252,28 @@ def test_of_two_stops_of_ours_the_better_one_stays() -> None:
     assert account.did == [WithoutOrder(MNQ, OrderId(1))]
 
 
+def test_ours_goes_where_what_is_left_is_covered_by_the_traders_own_but_only_once_things_have_settled() -> None:
+    account = Trader()
+    account.hold(MNQ, 2)
+    account.runs(MNQ, "21002.50")
+    account.order(stop(1, "20995", ours=False))
+    account.later(2).look()
+    before = len(account.did)
+    opened = account.state.positions[MNQ].opened_at
+    account.tell(PositionChanged(account.now, position(MNQ, 1, "21000", opened)))
+    assert account.did[before:] == []
+    assert account.book.rules[NAME].next_moment(account.state, account.now) == account.now + timedelta(seconds=1)
+    account.later(1).look()
+    assert account.did[before:] == [WithoutOrder(MNQ, OrderId(101))]
+
+
+def test_a_position_that_only_a_reading_has_shown_is_looked_after_at_the_first_price() -> None:
+    account = Trader()
+    account.tell(exposure(account.later(10).now, [position(MNQ, 2, "21000", account.now)]))
+    assert account.book.rules[NAME].next_moment(account.state, account.now) is None
+    assert account.runs(MNQ, "21005") == [placed("21002.50", 2)]
+
+
 # its size
 
 

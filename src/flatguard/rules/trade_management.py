@@ -15,7 +15,7 @@ from attrs import field, frozen
 from flatguard.ledger.pnl import mark_price
 from flatguard.ledger.protection import is_ours, our_orders, stops_against
 from flatguard.model.account import AccountState
-from flatguard.model.decisions import Decision, ProtectAt, WithoutOrder
+from flatguard.model.decisions import ProtectAt, WithoutOrder
 from flatguard.model.events import Event
 from flatguard.model.ids import ContractId
 from flatguard.model.money import ZERO, on_grid
@@ -27,6 +27,8 @@ from flatguard.rules._settings import at_least, lasts
 NAME = "trade_management"
 
 SETTLED = timedelta(seconds=1)  # a fill, its order and its position are told one after the other
+
+OnStops = ProtectAt | WithoutOrder
 
 
 @frozen
@@ -92,11 +94,11 @@ class TradeManagement(Rule):
                 yield state.order_seen[order.id] + self.min_modify_interval
                 yield state.order_seen[order.id] + SETTLED
 
-    def _decisions(self, state: AccountState, at: datetime) -> tuple[Decision, ...]:
+    def _decisions(self, state: AccountState, at: datetime) -> tuple[OnStops, ...]:
         ours: dict[ContractId, list[Order]] = {}
         for order in our_orders(state):
             ours.setdefault(order.contract_id, []).append(order)
-        found: list[Decision] = []
+        found: list[OnStops] = []
         for contract_id in sorted(state.positions.keys() | ours.keys()):
             position = state.positions.get(contract_id)
             stops = ours.get(contract_id, [])
@@ -106,7 +108,7 @@ class TradeManagement(Rule):
                 found += [WithoutOrder(contract_id, order.id) for order in stops]
         return tuple(found)
 
-    def _managed(self, state: AccountState, position: Position, ours: list[Order], at: datetime) -> Iterator[Decision]:
+    def _managed(self, state: AccountState, position: Position, ours: list[Order], at: datetime) -> Iterator[OnStops]:
         contract_id, size = position.contract_id, abs(position.size)
         way = 1 if position.size > 0 else -1
         against = list(stops_against(state, position))
@@ -197,18 +199,15 @@ def _price(state: AccountState, contract_id: ContractId, price: Decimal) -> str:
     return f"{price:f}" if contract is None else on_grid(price, contract.tick_size)
 
 
-def _said(state: AccountState, decision: Decision) -> str:
-    match decision:
-        case ProtectAt(contract_id, price, size, order_id):
-            moved = "a stop" if order_id is None else f"the stop of order {order_id}"
-            return f"{moved} for {size} {state.label(contract_id)} to {_price(state, contract_id, price)}"
-        case WithoutOrder(contract_id, order_id):
-            return f"order {order_id} of ours covers nothing in {state.label(contract_id)}"
-        case _:
-            raise AssertionError(decision)
+def _said(state: AccountState, decision: OnStops) -> str:
+    if isinstance(decision, WithoutOrder):
+        return f"order {decision.order_id} of ours covers nothing in {state.label(decision.contract_id)}"
+    moved = "a stop" if decision.order_id is None else f"the stop of order {decision.order_id}"
+    price = _price(state, decision.contract_id, decision.stop_price)
+    return f"{moved} for {decision.size} {state.label(decision.contract_id)} to {price}"
 
 
-def _figures(state: AccountState, at: datetime, decisions: tuple[Decision, ...]) -> Iterator[tuple[str, str]]:
+def _figures(state: AccountState, at: datetime, decisions: tuple[OnStops, ...]) -> Iterator[tuple[str, str]]:
     for contract_id in dict.fromkeys(d.contract_id for d in decisions if isinstance(d, ProtectAt)):
         position, peak = state.positions[contract_id], state.peaks.get(contract_id)
         mark = mark_price(state.quotes.get(contract_id), position, at)

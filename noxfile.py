@@ -67,7 +67,10 @@ def lint(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("python", [nox.param(place, id=version) for version, place in HERE.items()])
 def tests(session: nox.Session) -> None:
-    """All tests; on the oldest Python with branch coverage, and only there those that take long, without it."""
+    """All tests; on the oldest Python with branch coverage, and only there those that take long, without it.
+
+    The others draw fewer examples: they are for what differs between Pythons.
+    """
     session.install("-e", ".", *TEST)
     arguments = session.posargs or ["-n", "2", "--dist", "loadfile", "-m", "not interop and not slow"]
     if session.python == FIRST and not session.posargs:
@@ -75,7 +78,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", "--cov", "--cov-report=", *arguments)
         session.run("pytest", "-n", "2", "--dist", "worksteal", "-m", "slow")
     else:
-        session.run("pytest", *arguments)
+        session.run("pytest", *arguments, env={"HYPOTHESIS_PROFILE": "quick"})
 
 
 @nox.session(python=FIRST)

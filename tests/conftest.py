@@ -13,4 +13,5 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("house")
+settings.register_profile("quick", settings.get_profile("house"), max_examples=15)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))

@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,7 @@ def test_a_preset_holds_the_published_figures_and_contradicts_nothing(file: Path
     assert isinstance(loss, DailyRealizedLoss)
     assert (loss.loss_limit, loss.combined, loss.include_fees) == (daily_loss, True, True)
     assert rules["max_loss_limit"] == MaxLossLimit(Decimal(start), Decimal(distance), cushion=Decimal(100))
-    assert rules["flat_by"] == FlatBy(time(15, 8))
+    assert rules["flat_by"] == FlatBy(time(15, 8), before_close=timedelta(minutes=2))
 
 
 @pytest.mark.parametrize("preset", TOPSTEP)

@@ -158,3 +158,10 @@ def fuzz(session: nox.Session) -> None:
     """Feed the SignalR core whatever reaches new code, for a minute or as long as -max_total_time=seconds says."""
     session.install("-e", ".", "atheris>=3")
     session.run("python", "-m", "tests.fuzz", session.create_tmp(), *session.posargs)
+
+
+@nox.session(python=FIRST)
+def sim(session: nox.Session) -> None:
+    """Live lives drawn from seeds, and look on: --runs N --seed S --turns T, or --replay SEED."""
+    session.install("-e", ".", *TEST)
+    session.run("python", "-m", "tests.sim", *session.posargs, env={"PYTHONHASHSEED": "0"})

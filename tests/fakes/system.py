@@ -124,7 +124,7 @@ class System:
         await self._ended.wait()
 
     def _transport(self) -> httpx.AsyncBaseTransport:
-        transport = httpx.AsyncHTTPTransport()
+        transport = httpx.AsyncHTTPTransport(verify=False)
         transport._pool = httpcore.AsyncConnectionPool(
             network_backend=DialBackend(self._connect), max_connections=16, max_keepalive_connections=16
         )

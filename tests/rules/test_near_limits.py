@@ -41,6 +41,14 @@ def test_one_jump_over_two_shares_is_one_warning_of_the_higher() -> None:
     assert warned(desk(), "-450") == [80]
 
 
+def test_who_is_beyond_the_limit_at_once_hears_of_the_breach_alone() -> None:
+    account = Desk({"max_contracts": MaxContracts(limit=3)})
+    judgement = account.hold(MNQ, 5)
+    assert [breach.rule for breach in judgement.found] == ["max_contracts"]
+    assert judgement.near == ()
+    assert account.hold(MNQ, 3).near == ()
+
+
 def test_who_hovers_around_a_share_is_not_warned_over_and_over() -> None:
     account = desk()
     assert warned(account, "-400") == [80]

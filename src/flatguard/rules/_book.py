@@ -173,7 +173,7 @@ class RuleBook:
                 (rung for rung in rungs if rung <= percent or (rung - WELL_BELOW <= percent and rung <= before)),
                 default=NEVER,
             )
-            if told > before:
+            if told > before and name not in state.breached:  # who is beyond the limit hears of that
                 text, error = _asked(rule.near, measure, state, event.at)
                 if error is not None:
                     failed.append(RuleFailed(name, error))

@@ -126,7 +126,7 @@ def bad_day(desk: Desk, simulator: Simulator, relay: Relay) -> Iterator[bytes]:
     ):
         struck = len(simulator.truth()["requests"])
         simulator.call("faults", name=name, **how)
-        until(lambda at=struck: len(simulator.truth()["requests"]) > at + 4, f"{name} has struck")
+        until(lambda at=struck: len(simulator.truth()["requests"]) > at + 4, f"{name} has struck", 40)
     handed_out = len(relay.tokens)
     simulator.call("clock", advance_s=25 * 3600)
     simulator.call("faults", name="cut_hub")
